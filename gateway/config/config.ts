@@ -1,0 +1,108 @@
+// The typed configuration: what a parsed file, environment and defaults become. Names follow the directives.
+
+export type ListenAddress = { readonly host: string | undefined; readonly port: number }; // host undefined: every address
+
+export type HttpsConfig = {
+  readonly enabled: boolean;
+  readonly listen: readonly ListenAddress[];
+  /** PEM files; both empty: a self-signed pair is made and kept. */
+  readonly key: string;
+  readonly cert: string;
+};
+
+export type BframeMode = "auto" | "drop" | "transcode" | "keep";
+
+/** Directives of a `vhost { rtc { … } }`. */
+export type VhostRtcConfig = {
+  readonly enabled: boolean;
+  readonly nack: boolean;
+  readonly twcc: boolean;
+  /** Milliseconds without any packet after which a session ends. */
+  readonly stunTimeout: number;
+  readonly dtlsRole: "passive" | "active";
+  readonly rtmpToRtc: boolean;
+  readonly rtcToRtmp: boolean;
+  readonly bframe: BframeMode;
+  /** Bits per second. */
+  readonly opusBitrate: number;
+  /** Bits per second. */
+  readonly aacBitrate: number;
+  /** Milliseconds between key-frame requests to a WebRTC publisher while the bridge to RTMP runs. */
+  readonly pliForRtmp: number;
+  readonly keepAvcNaluSei: boolean;
+};
+
+export type VhostConfig = {
+  readonly name: string;
+  readonly enabled: boolean;
+  readonly rtc: VhostRtcConfig;
+  readonly play: {
+    readonly gopCache: boolean;
+    readonly gopCacheMaxFrames: number;
+    /** Milliseconds of media a slow viewer may lag before it falls forward to a key frame. */
+    readonly queueLength: number;
+  };
+  readonly publish: {
+    /** Milliseconds a publisher may take for its first media packet. */
+    readonly firstPacketTimeout: number;
+    /** Milliseconds a publisher may stay silent after that. */
+    readonly normalTimeout: number;
+    /** Milliseconds that viewers stay connected after the publisher left. */
+    readonly grace: number;
+    readonly takeover: "on" | "stale" | "off";
+  };
+};
+
+export type Config = {
+  /** File the configuration came from, undefined for environment or code only. */
+  readonly file: string | undefined;
+  /** `listen`: RTMP. */
+  readonly listen: readonly ListenAddress[];
+  readonly rtmps: HttpsConfig;
+  readonly maxConnections: number;
+  /** Path or name of ffmpeg; empty: the first on PATH, then the packaged one. */
+  readonly ffmpeg: string;
+  /** trace, debug, info, warn, error. */
+  readonly logLevel: string;
+  readonly httpApi: {
+    readonly enabled: boolean;
+    readonly listen: readonly ListenAddress[];
+    readonly crossdomain: boolean;
+    readonly https: HttpsConfig;
+  };
+  readonly httpServer: {
+    readonly enabled: boolean;
+    readonly listen: readonly ListenAddress[];
+    /** Folder of static files of the operator's own, served beside the built-in pages; empty: none. */
+    readonly dir: string;
+    readonly crossdomain: boolean;
+    readonly https: HttpsConfig;
+  };
+  readonly rtcServer: {
+    readonly enabled: boolean;
+    readonly listen: readonly ListenAddress[];
+    readonly protocol: "udp" | "tcp" | "all";
+    /** `*`: detect. */
+    readonly candidate: readonly string[];
+    readonly useAutoDetectNetworkIp: boolean;
+    readonly ipFamily: "ipv4" | "ipv6" | "all";
+    readonly apiAsCandidates: boolean;
+    readonly resolveApiDomain: boolean;
+    readonly keepApiDomain: boolean;
+    /** ECDSA P-256 certificate, else RSA-2048. */
+    readonly ecdsa: boolean;
+    /** Old habits of WHIP and WHEP test suites: 404 for a stream that is not live, 405 for GET. */
+    readonly whepCompat: boolean;
+  };
+  /** By name; `__defaultVhost__` is always there and serves every name that is not. */
+  readonly vhosts: ReadonlyMap<string, VhostConfig>;
+};
+
+export const DEFAULT_VHOST = "__defaultVhost__";
+
+/** The vhost that serves a name: its own, or the default one. */
+export function vhostFor(config: Config, name: string): VhostConfig {
+  const vhost = config.vhosts.get(name) ?? config.vhosts.get(DEFAULT_VHOST);
+  if (vhost === undefined) throw new TypeError(`config: vhosts must hold ${DEFAULT_VHOST}`);
+  return vhost;
+}

@@ -1,0 +1,151 @@
+// The hub's types: how protocols meet. A publisher writes one lane of a stream, viewers read either; a converter may hang between.
+
+import type { Frame, Sink } from "../media/frame.js";
+import type { MediaKind, MediaPacket, RtpTrack } from "../rtp/packet.js";
+
+export type StreamName = { readonly vhost: string; readonly app: string; readonly stream: string };
+
+/** Who is at the other end, for logs, the API and hooks. */
+export type Peer = {
+  /** Unguessable id of the session. */
+  readonly id: string;
+  readonly protocol: "rtmp" | "rtc" | "flv" | "hls";
+  /** Remote address without port. */
+  readonly address: string;
+  /** Query string of the URL, with its `?`, or empty. */
+  readonly parameters: string;
+  readonly tcUrl?: string;
+  readonly pageUrl?: string;
+};
+
+/** The publisher's side as the stream sees it. */
+export interface Source {
+  /** Asks the encoder for a key frame (PLI for WebRTC; RTMP has no such thing and ignores it). */
+  requestKeyFrame(reason: string): void;
+  /** Ends the publisher's session: it has been kicked, replaced or the gateway ends. */
+  close(reason: string): void;
+  /** Something a publisher should be told, if its protocol can (`onStatus` of RTMP). */
+  notify?(code: string, description: string): void;
+}
+
+/** What a publisher holds while it is live. All writes are ignored after `end`. */
+export interface Publication {
+  readonly stream: Stream;
+  /**
+   * For publishers of frames. `dts` and `pts` are the publisher's own time in microseconds, any zero point: the publication maps
+   * them to the stream's clock, and re-anchors jumps.
+   */
+  writeFrame(frame: Frame): void;
+  /** The publisher has left; the stream waits out its grace time and then ends. Idempotent. */
+  end(reason: string): void;
+}
+
+/** Makes one lane's items out of the other's while somebody wants them; the bridge. */
+export interface Converter {
+  /** The first viewer of the target lane has come. Must bring that lane's backlog up to date before it returns, as far as it can. */
+  start(): void;
+  /** The last viewer has been gone for a while. */
+  stop(): void;
+  /** A viewer of the target lane needs a key frame. */
+  requestKeyFrame(reason: string): void;
+  /** Why viewers of the target lane cannot be served (a codec that is not bridged), or undefined. */
+  refusal(): string | undefined;
+  /** Tracks that the target lane has or will have, for answers made before media has flowed. */
+  close(reason: string): void;
+}
+
+/** The lane of encoded frames. */
+export interface FrameLane {
+  /** The latest configuration per kind, and metadata; new sinks get these first. */
+  readonly videoConfig: Frame | undefined;
+  readonly audioConfig: Frame | undefined;
+  readonly metadata: Frame | undefined;
+  /** Frames since the last key frame, that one first (audio in between); empty while there has been none or the cache is off. Bounded. */
+  readonly backlog: readonly Frame[];
+  readonly viewerCount: number;
+  /** Adds a sink. It gets live frames only: what it wants of configuration and backlog it reads first, in the same turn. */
+  add(sink: Sink<Frame>): void;
+  remove(sink: Sink<Frame>): void;
+  /** For the publication and converters only. */
+  write(frame: Frame): void;
+}
+
+/** Packets of one picture or one audio frame, written together so that they can be sent together. */
+export type PacketBatch = readonly MediaPacket[];
+
+/** The lane of RTP packets. */
+export interface PacketLane {
+  readonly viewerCount: number;
+  /** Announced tracks. A bridged stream announces both from the start, so that a track may appear later. */
+  track(kind: MediaKind): RtpTrack | undefined;
+  setTrack(track: RtpTrack): void;
+  add(sink: Sink<PacketBatch>): void;
+  remove(sink: Sink<PacketBatch>): void;
+  /** For converters and WebRTC publishers only. */
+  write(batch: PacketBatch): void;
+  /** The packet with this (unwrapped) number, if the history still holds it. */
+  find(kind: MediaKind, sequenceNumber: number): MediaPacket | undefined;
+  /** Number of the first packet of the newest key frame that the history still holds with all that followed, or undefined. */
+  readonly keyFrameStart: number | undefined;
+  /** Number the next packet of that kind will have. */
+  nextSequenceNumber(kind: MediaKind): number;
+  /** Milliseconds since 1970 at which a track's RTP time was, is or will be: both tracks from one clock (for sender reports). */
+  wallTimeOf(kind: MediaKind, timestamp: number): number;
+  /** The reverse: RTP time (unwrapped, may have a fraction) at a wall-clock time. */
+  timestampAt(kind: MediaKind, wallTime: number): number;
+  /** Asks whoever feeds this lane for a key frame; merged and rate limited. */
+  requestKeyFrame(reason: string): void;
+}
+
+export interface Stream {
+  readonly name: StreamName;
+  readonly state: "idle" | "live" | "grace" | "ended";
+  /** Which lane the publisher writes; undefined while idle. */
+  readonly sourceLane: "frames" | "packets" | undefined;
+  readonly publisher: Peer | undefined;
+  readonly frames: FrameLane;
+  readonly packets: PacketLane;
+  /** Stream time of now in integer microseconds: the clock that frames' dts and pts are on. */
+  now(): number;
+  /** Milliseconds since 1970 of a stream time. */
+  wallTimeOf(streamTime: number): number;
+  /** Hangs a converter between the lanes; its target is the lane the publisher does not write. */
+  setConverter(converter: Converter): void;
+  /** Text that operators and the API see: state of the bridge and its reason, by topic. */
+  readonly notes: Map<string, string>;
+  /** Tells the publisher, where its protocol can carry it. */
+  notifyPublisher(code: string, description: string): void;
+}
+
+export type PublishRequest = {
+  readonly name: StreamName;
+  readonly peer: Peer;
+  readonly source: Source;
+  /** The lane the publisher will write. */
+  readonly lane: "frames" | "packets";
+};
+
+export type PlayRequest = {
+  readonly name: StreamName;
+  readonly peer: Peer;
+  /** The lane the viewer will read. */
+  readonly lane: "frames" | "packets";
+  /** True: a stream that nobody publishes yet is granted too, and media starts when the publisher comes. Default false. */
+  readonly mayWait?: boolean;
+};
+
+/** A granted viewer, from the grant to `end`; the viewer adds its own sink to the lane when it is ready to receive. */
+export interface Play {
+  readonly stream: Stream;
+  /** The viewer has left; counted, logged and told to the hooks exactly once. Idempotent. */
+  end(reason: string): void;
+}
+
+export interface Hub {
+  /** Asks the gates, then gives the stream to this publisher. @throws Refusal `busy`, `forbidden`, `overloaded` */
+  publish(request: PublishRequest): Promise<Publication>;
+  /** @throws Refusal `not-live`, `forbidden`, `unsupported` (the converter's reason), `unavailable` */
+  play(request: PlayRequest): Promise<Play>;
+  find(name: StreamName): Stream | undefined;
+  streams(): Iterable<Stream>;
+}

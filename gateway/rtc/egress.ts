@@ -1,0 +1,58 @@
+// Sending for many viewers at once: SRTP and one batched system call per turn (docs/architecture.md, "Egress").
+// It knows keys, rollover counters and addresses, and neither sessions nor streams.
+
+import type { Endpoint, SrtpKeys } from "../native/types.js";
+
+/** Where one viewer's packets go. Made when its DTLS handshake is done, closed with its session. */
+export interface EgressPort {
+  /** The peer's address; follows the peer when it moves. */
+  setRemote(remote: Endpoint): void;
+  /**
+   * Writes the RTP header, encrypts the staged payload behind it and queues the datagram. Nothing leaves before `flush`.
+   * Datagrams of one port queued one after the other leave as one system message when their sizes allow it.
+   *
+   * @param staged what `Egress.stage` gave for the payload
+   * @param firstWord bits 8–15 of the header: marker << 7 | payload type
+   * @param sequenceNumber unwrapped; the low 16 bits are written, the rest is the rollover counter (RFC 3711 section 3.3.1).
+   *        May go back for a retransmission in the same SSRC.
+   * @param timestamp the low 32 bits are written
+   * @param extension the whole header-extension block with its 4-byte RFC 8285 header, a multiple of 4 bytes, or undefined; copied at once
+   * @param originalSequenceNumber for RTX (RFC 4588 section 4): written before the payload; -1 for none
+   * @returns the datagram's bytes on the wire, 0 when it was dropped because the send queue is full
+   */
+  sendRtp(
+    staged: number,
+    firstWord: number,
+    sequenceNumber: number,
+    timestamp: number,
+    ssrc: number,
+    extension: Buffer | undefined,
+    originalSequenceNumber: number,
+  ): number;
+  /** Encrypts a compound RTCP packet and queues it. @returns bytes on the wire, 0 when dropped */
+  sendRtcp(packet: Buffer): number;
+  close(): void;
+}
+
+export interface Egress {
+  open(keys: SrtpKeys, remote: Endpoint): EgressPort;
+  /** Copies a shared payload into the arena once, for any number of sendRtp calls. Valid until the next `flush`. */
+  stage(payload: Buffer): number;
+  /** Sends a datagram as it is (STUN, DTLS); queued with the others in order. */
+  sendPlain(datagram: Buffer, remote: Endpoint): void;
+  /** Sends everything queued. What the kernel does not take waits, within a bound, for the next flush. */
+  flush(): void;
+  readonly statistics: EgressStatistics;
+  close(): void;
+}
+
+export type EgressStatistics = {
+  datagrams: number;
+  bytes: number;
+  /** System calls made. */
+  calls: number;
+  /** Datagrams thrown away because the queue was full. */
+  dropped: number;
+  /** Datagrams the kernel refused for good (unreachable and the like). */
+  failed: number;
+};
