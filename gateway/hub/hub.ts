@@ -42,6 +42,8 @@ export type HubOptions = {
 };
 
 export type HubVhost = {
+  /** The configured vhost that serves the name that was asked for. */
+  readonly name: string;
   readonly gopCacheFrames: number;
   /** Milliseconds that viewers stay after their publisher left. */
   readonly grace: number;
@@ -61,7 +63,7 @@ export class LiveHub implements Hub {
   }
 
   find(name: StreamName): Stream | undefined {
-    return this.#entries.get(keyOf(name))?.stream;
+    return this.#entries.get(this.#keyOf(name))?.stream;
   }
 
   *streams(): Iterable<Stream> {
@@ -75,7 +77,7 @@ export class LiveHub implements Hub {
   async publish(request: PublishRequest): Promise<Publication> {
     await this.#options.gate?.("publish", request);
     this.#refuseWhenClosed();
-    const holder = this.#entries.get(keyOf(request.name))?.publication;
+    const holder = this.#entries.get(this.#keyOf(request.name))?.publication;
     if (holder !== undefined) await this.#takeOver(holder, request);
     this.#refuseWhenClosed();
 
@@ -162,7 +164,7 @@ export class LiveHub implements Hub {
     if (takeover === "stale" && holder.silence() < STALE_SILENCE) {
       const seen = holder.units;
       await new Promise<void>((resolve) => void this.#clock.after(TAKEOVER_WATCH, resolve));
-      const current = this.#entries.get(keyOf(request.name))?.publication;
+      const current = this.#entries.get(this.#keyOf(request.name))?.publication;
       if (current === undefined) return;
       if (current !== holder || holder.units !== seen || holder.silence() < TAKEOVER_WATCH) throw busy(current);
     } else if (takeover === "off") {
@@ -173,15 +175,16 @@ export class LiveHub implements Hub {
   }
 
   #entryFor(name: StreamName): Entry {
-    const key = keyOf(name);
+    const key = this.#keyOf(name);
     const known = this.#entries.get(key);
     if (known !== undefined) return known;
     const limit = this.#options.maxStreams ?? 10_000;
     if (this.#entries.size >= limit) throw new Refusal("overloaded", `this gateway holds ${limit} streams already`);
+    const vhost = this.#options.vhost(name.vhost);
     const stream = new LiveStream({
-      name,
+      name: { ...name, vhost: vhost.name },
       clock: this.#clock,
-      gopCacheFrames: this.#options.vhost(name.vhost).gopCacheFrames,
+      gopCacheFrames: vhost.gopCacheFrames,
     });
     const entry: Entry = { key, stream, publication: undefined, grace: undefined, plays: 0, convertedLane: undefined };
     this.#entries.set(key, entry);
@@ -195,12 +198,16 @@ export class LiveHub implements Hub {
     this.#emit({ type: "end", stream: entry.stream });
   }
 
+  #keyOf(name: StreamName): string {
+    return JSON.stringify([this.#options.vhost(name.vhost).name, name.app, name.stream]);
+  }
+
   #refuseWhenClosed(): void {
     if (this.#closed) throw new Refusal("overloaded", "the gateway is shutting down");
   }
 
   #refuseUnlessLive(request: PlayRequest): void {
-    const stream = this.#entries.get(keyOf(request.name))?.stream;
+    const stream = this.#entries.get(this.#keyOf(request.name))?.stream;
     if (stream?.state !== "live") {
       const { app, stream: name } = request.name;
       throw new Refusal("not-live", `nobody publishes ${app}/${name} at the moment`);
@@ -288,10 +295,6 @@ class LivePublication implements Publication {
     this.#ended = true;
     this.#hub.release(this.#entry, this, reason);
   }
-}
-
-function keyOf(name: StreamName): string {
-  return JSON.stringify([name.vhost, name.app, name.stream]);
 }
 
 function busy(holder: LivePublication): Refusal {

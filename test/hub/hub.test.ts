@@ -41,7 +41,7 @@ function set(vhost: Partial<HubVhost> = {}) {
   const converter = new RecordingConverter();
   const hub = new LiveHub({
     clock,
-    vhost: () => ({ gopCacheFrames: 100, grace: 5000, takeover: "stale", ...vhost }),
+    vhost: () => ({ name: "__defaultVhost__", gopCacheFrames: 100, grace: 5000, takeover: "stale", ...vhost }),
     converter: (_stream: Stream, lane) => (lane === "frames" ? converter : undefined),
     onEvent: (event) => events.push(event),
   });
@@ -238,9 +238,21 @@ test("asks a publisher of packets for key frames, and the converter for one of f
   assert.deepEqual(source.keyFrameRequests, ["a viewer came"]);
 });
 
+test("takes names of vhosts that are not configured for the default one", async () => {
+  const { hub, publish } = set();
+  const { stream } = await publish();
+  assert.equal(hub.find({ ...NAME, vhost: "example.org" }), stream);
+  await hub.play({ name: { ...NAME, vhost: "example.org" }, peer: peer(), lane: "frames" });
+  assert.equal([...hub.streams()].length, 1);
+});
+
 test("holds streams within its bound", async () => {
   const clock = new FakeClock();
-  const hub = new LiveHub({ clock, maxStreams: 1, vhost: () => ({ gopCacheFrames: 0, grace: 0, takeover: "off" }) });
+  const hub = new LiveHub({
+    clock,
+    maxStreams: 1,
+    vhost: () => ({ name: "__defaultVhost__", gopCacheFrames: 0, grace: 0, takeover: "off" }),
+  });
   const publish = (stream: string): Promise<Publication> =>
     hub.publish({ name: { ...NAME, stream }, peer: peer(), source: new RecordingSource(), lane: "frames" });
   const first = await publish("a");
