@@ -79,7 +79,13 @@ function installPackages(productionOnly) {
   }
   console.error("Installing packages (the first time takes a minute) …");
   // Scripts of packages are not needed: everything native here is prebuilt and in the packages themselves.
-  runQuietly(npm(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]), "npm ci");
+  const options = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", ...(productionOnly ? ["--omit=dev"] : [])];
+  const result = run(npm(["ci", ...options]));
+  if (result.status === 0) return;
+  // npm refuses a lock file that does not list the binaries of every platform, which registries with only some of them lead to;
+  // an install by the same lock file does as well. It must not write to the clone.
+  if (!/in sync/.test(result.stderr)) explain(result, "npm ci");
+  runQuietly(npm(["install", "--no-save", ...options]), "npm install");
 }
 
 function build() {
@@ -253,20 +259,27 @@ function npm(npmArguments) {
 }
 
 /**
+ * @param {readonly string[]} commandLine
+ * @param {{ env?: NodeJS.ProcessEnv }} [options]
+ */
+function run([program = "", ...programArguments], options = {}) {
+  const shell = program.endsWith(".cmd");
+  return spawnSync(program, programArguments, { cwd: ROOT, encoding: "utf8", maxBuffer: 64 << 20, shell, ...options });
+}
+
+/**
  * Runs a program and shows its output only when it fails.
  * @param {readonly string[]} commandLine
  * @param {string} name
  * @param {{ env?: NodeJS.ProcessEnv }} [options]
  */
-function runQuietly([program = "", ...programArguments], name, options = {}) {
-  const result = spawnSync(program, programArguments, {
-    cwd: ROOT,
-    encoding: "utf8",
-    maxBuffer: 64 << 20,
-    shell: program.endsWith(".cmd"),
-    ...options,
-  });
-  if (result.status === 0) return;
+function runQuietly(commandLine, name, options) {
+  const result = run(commandLine, options);
+  if (result.status !== 0) explain(result, name);
+}
+
+/** @param {ReturnType<typeof run>} result @param {string} name @returns {never} */
+function explain(result, name) {
   const output = `${result.stdout ?? ""}${result.stderr ?? ""}`.trim();
   const reason = result.error?.message ?? (result.signal ? `ended by ${result.signal}` : `exit code ${result.status}`);
   fail(`${output === "" ? "" : `${output}\n`}${name} failed (${reason})`);
