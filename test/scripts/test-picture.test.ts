@@ -10,7 +10,7 @@ suite("test picture", () => {
     for (const number of [0, 1, 24, 399, 12_345, 65_535]) {
       const luma = picture.paint(number).subarray(0, 320 * 180);
       assert.equal(readTimeCode(luma, 320), number);
-      const half = Buffer.from({ length: 160 * 90 }, () => 0);
+      const half = Buffer.alloc(160 * 90);
       for (let y = 0; y < 90; y++) {
         for (let x = 0; x < 160; x++) half[y * 160 + x] = (luma[y * 2 * 320 + x * 2] ?? 0) + ((x * 7 + y * 13) % 19);
       }
@@ -26,7 +26,7 @@ suite("test picture", () => {
   });
 
   test("a wrong square or a picture without a code is no frame number", () => {
-    const levels = timeCodeCells(4711).map((bit) => (bit === 1 ? 235 : 16));
+    const levels = timeCodeCells(4711).map((bit): number => (bit === 1 ? 235 : 16));
     assert.equal(parseTimeCode(levels), 4711);
     levels.forEach((level, index) => {
       const damaged = [...levels];
