@@ -153,6 +153,8 @@ export type OpenSsl = {
 
   // EVP_CIPHER *EVP_CIPHER_fetch(OSSL_LIB_CTX *ctx, const char *algorithm, const char *properties): owned, EVP_CIPHER_free
   EVP_CIPHER_fetch(library: Address, algorithm: string, properties: null): Address;
+  // void EVP_CIPHER_free(EVP_CIPHER *cipher): contexts hold their own reference
+  EVP_CIPHER_free(cipher: Address): void;
   // EVP_CIPHER_CTX *EVP_CIPHER_CTX_new(void): owned, EVP_CIPHER_CTX_free
   EVP_CIPHER_CTX_new(): Address;
   // void EVP_CIPHER_CTX_free(EVP_CIPHER_CTX *c): wipes the key
@@ -277,6 +279,7 @@ const DECLARATIONS = [
   "int BIO_read(uintptr_t b, void *data, int dlen)",
   "long BIO_ctrl(uintptr_t bp, int cmd, long larg, void *parg)",
   "uintptr_t EVP_CIPHER_fetch(uintptr_t ctx, const char *algorithm, void *properties)",
+  "void EVP_CIPHER_free(uintptr_t cipher)",
   "uintptr_t EVP_CIPHER_CTX_new()",
   "void EVP_CIPHER_CTX_free(uintptr_t c)",
   "int EVP_CipherInit_ex(uintptr_t ctx, uintptr_t cipher, uintptr_t impl, uintptr_t key, uintptr_t iv, int enc)",
