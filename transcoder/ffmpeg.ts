@@ -3,10 +3,11 @@
 import { execFile } from "node:child_process";
 import { createRequire } from "node:module";
 
+import { writeFlvHeader, writeFlvTag } from "../gateway/media/flv.js";
+import type { Frame } from "../gateway/media/frame.js";
 import { joinNalUnits, splitAnnexB } from "../gateway/media/h264.js";
 import { rescale } from "../gateway/media/time.js";
 import { MediaChild } from "./child.js";
-import { flvAudioTag, flvHeader, flvVideoTag } from "./flv-writer.js";
 import { type NutFrame, NutReader } from "./nut.js";
 import type {
   AudioTranscoderOptions,
@@ -145,12 +146,16 @@ class AudioChild implements Transcoder {
       onEnd: (reason) => events.onEnd(reason),
       log,
     });
-    this.child.write(flvHeader("audio"));
-    if (options.codec === "aac") this.child.write(flvAudioTag("aac", "config", LEAD_IN / 1000, options.config));
+    this.child.write(writeFlvHeader(true, false));
+    if (options.codec === "aac") this.#tag(true, 0, options.config);
   }
 
   write(data: Buffer, dts: number): boolean {
-    return this.child.write(flvAudioTag(this.#codec, "frame", Math.round((dts + LEAD_IN) / 1000), data));
+    return this.#tag(false, dts, data);
+  }
+
+  #tag(isConfig: boolean, time: number, data: Buffer): boolean {
+    return writeTag(this.child, { kind: "audio", codec: this.#codec, dts: time, pts: time, isKey: true, isConfig, data });
   }
 
   close(): void {
@@ -174,15 +179,16 @@ class VideoChild implements Transcoder {
       onEnd: (reason) => events.onEnd(reason),
       log,
     });
-    this.child.write(flvHeader("video"));
-    this.child.write(flvVideoTag("config", LEAD_IN / 1000, 0, options.config));
+    this.child.write(writeFlvHeader(false, true));
+    this.#tag(true, 0, 0, true, options.config);
   }
 
   write(data: Buffer, dts: number, pts: number, isKey: boolean): boolean {
-    const time = Math.round((dts + LEAD_IN) / 1000);
-    const compositionTime = Math.round((pts + LEAD_IN) / 1000) - time;
-    if (Math.abs(compositionTime) > 0x7fffff) return true; // does not fit the field; such a frame is broken anyway
-    return this.child.write(flvVideoTag(isKey ? "key" : "inter", time, compositionTime, data));
+    return this.#tag(false, dts, pts, isKey, data);
+  }
+
+  #tag(isConfig: boolean, dts: number, pts: number, isKey: boolean, data: Buffer): boolean {
+    return writeTag(this.child, { kind: "video", codec: "h264", dts, pts, isKey, isConfig, data });
   }
 
   close(): void {
@@ -205,13 +211,45 @@ function audioArguments(bitrate: number): string[] {
 function videoArguments(options: VideoTranscoderOptions): string[] {
   const kbits = Math.round(options.bitrate / 1000);
   const rate = ["-b:v", `${kbits}k`, "-maxrate", `${Math.round(kbits * 1.5)}k`, "-bufsize", `${kbits}k`];
-  const skip = options.skipBefore > 0 ? ["-vf", `select=gte(t\\,${((options.skipBefore + LEAD_IN) / 1e6 - 0.0005).toFixed(4)})`] : [];
-  const x264 = ["-c:v", "libx264", "-preset", "superfast", "-tune", "zerolatency", "-profile:v", "baseline", "-pix_fmt", "yuv420p"];
+  const skip =
+    options.skipBefore > 0 ? ["-vf", `select=gte(t\\,${((options.skipBefore + LEAD_IN) / 1e6 - 0.0005).toFixed(4)})`] : [];
+  const x264 = [
+    "-c:v",
+    "libx264",
+    "-preset",
+    "superfast",
+    "-tune",
+    "zerolatency",
+    "-profile:v",
+    "baseline",
+    "-pix_fmt",
+    "yuv420p",
+  ];
   const keys = ["-bf", "0", "-g", `${Math.max(1, Math.round(options.frameRate * 2))}`, "-bsf:v", "dump_extra=freq=keyframe"];
   // Milliseconds as the encoder's time base, and frames as they come: otherwise ffmpeg moves them onto a grid of its own.
   const times = ["-r:v", options.frameRate.toFixed(3), "-vsync", "passthrough", "-enc_time_base", "1:1000"];
   const decoder = ["-threads", "1"]; // one thread: frame threads each add a frame of delay
-  return [...QUIET, ...decoder, ...INPUT_ARGUMENTS, "-an", ...skip, ...times, ...x264, ...rate, ...keys, "-threads", "1", ...OUTPUT_ARGUMENTS];
+  return [
+    ...QUIET,
+    ...decoder,
+    ...INPUT_ARGUMENTS,
+    "-an",
+    ...skip,
+    ...times,
+    ...x264,
+    ...rate,
+    ...keys,
+    "-threads",
+    "1",
+    ...OUTPUT_ARGUMENTS,
+  ];
+}
+
+/** @returns false when the child did not take it */
+function writeTag(child: MediaChild, frame: Frame): boolean {
+  if (Math.abs(frame.pts - frame.dts) > MAX_COMPOSITION) return true; // does not fit the field: such a frame is broken anyway
+  const tag = writeFlvTag(frame, Math.round((frame.dts + LEAD_IN) / 1000));
+  return tag === undefined || child.write(tag);
 }
 
 function microsecondsOf(frame: NutFrame, reader: NutReader): number {
@@ -222,5 +260,6 @@ function microsecondsOf(frame: NutFrame, reader: NutReader): number {
 
 /** Microseconds added to every time inside the child: an encoder's lead-in goes below its first frame, and NUT shifts what is below 0. */
 const LEAD_IN = 1_000_000;
+const MAX_COMPOSITION = 0x7fffff * 1000; // microseconds; 24 bits of milliseconds with sign
 const AUDIO_QUEUE = 256 * 1024; // bytes; some ten seconds
 const VIDEO_QUEUE = 32 * 1024 * 1024; // bytes; a cached GOP goes in at once

@@ -1,7 +1,7 @@
 // Finds out whether an H.264 stream sends pictures in another order than they are shown (B-frames), which WebRTC cannot play.
 
-import { describeAccessUnit, NalCursor, SLICE } from "../media/h264.js";
 import type { Frame } from "../media/frame.js";
+import { describeAccessUnit, NalCursor, SLICE } from "../media/h264.js";
 import type { Sps } from "../media/h264-sps.js";
 
 /** What one access unit means for a viewer that cannot reorder. */

@@ -106,7 +106,13 @@ export class RtmpToRtc implements Converter {
     const profileLevelId = sps === undefined ? CONSTRAINED_BASELINE_31 : hexBytes([sps.profile, sps.constraints, sps.level]);
     const formatParameters = `level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=${profileLevelId}`;
     packets.setTrack({ kind: "video", codec: "h264", clockRate: VIDEO_CLOCK_RATE, formatParameters });
-    packets.setTrack({ kind: "audio", codec: "opus", clockRate: OPUS_CLOCK_RATE, channels: 2, formatParameters: OPUS_PARAMETERS });
+    packets.setTrack({
+      kind: "audio",
+      codec: "opus",
+      clockRate: OPUS_CLOCK_RATE,
+      channels: 2,
+      formatParameters: OPUS_PARAMETERS,
+    });
   }
 }
 

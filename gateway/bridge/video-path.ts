@@ -153,8 +153,7 @@ export class VideoPath {
     const probe = new ReorderDetector();
     probe.reset(this.#sps);
     this.#backoff.onStart();
-    let reencoder: Reencoder | undefined;
-    reencoder = new Reencoder({
+    this.#reencoder = new Reencoder({
       transcoders,
       config,
       sps: this.#sps,
@@ -163,7 +162,6 @@ export class VideoPath {
       onFrame: (frame) => this.#sendTranscoded(frame),
       onEnd: (reason) => this.#onReencoderEnd(reason),
     });
-    this.#reencoder = reencoder;
     this.#say(`h264 re-encoded, because the publisher sends B-frames, which WebRTC cannot play (bframe ${bframe})`);
   }
 
