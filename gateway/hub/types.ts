@@ -50,7 +50,6 @@ export interface Converter {
   requestKeyFrame(reason: string): void;
   /** Why viewers of the target lane cannot be served (a codec that is not bridged), or undefined. */
   refusal(): string | undefined;
-  /** Tracks that the target lane has or will have, for answers made before media has flowed. */
   close(reason: string): void;
 }
 
@@ -105,6 +104,10 @@ export interface Stream {
   readonly publisher: Peer | undefined;
   readonly frames: FrameLane;
   readonly packets: PacketLane;
+  /** Milliseconds since 1970 at which the stream went live first. */
+  readonly since: number;
+  /** Media frames (or packets, of a publisher of packets) and their bytes since then. */
+  readonly received: { readonly units: number; readonly bytes: number };
   /** Stream time of now in integer microseconds: the clock that frames' dts and pts are on. */
   now(): number;
   /** Milliseconds since 1970 of a stream time. */
@@ -117,12 +120,34 @@ export interface Stream {
   notifyPublisher(code: string, description: string): void;
 }
 
+/** What the hub tells its owner, for logs, hooks and the library's events. */
+export type HubEvent =
+  | { readonly type: "publish"; readonly stream: Stream; readonly peer: Peer; readonly lane: "frames" | "packets" }
+  | { readonly type: "unpublish"; readonly stream: Stream; readonly peer: Peer; readonly reason: string }
+  | { readonly type: "play"; readonly stream: Stream; readonly peer: Peer }
+  | { readonly type: "stop"; readonly stream: Stream; readonly peer: Peer; readonly reason: string }
+  | { readonly type: "timestamp-jump"; readonly stream: Stream; readonly peer: Peer }
+  | { readonly type: "end"; readonly stream: Stream };
+
+/** Someone connected to a stream, for the API. */
+export type Client = {
+  readonly peer: Peer;
+  readonly stream: Stream;
+  readonly role: "publish" | "play";
+  /** Milliseconds since 1970. */
+  readonly since: number;
+  close(reason: string): void;
+  /** Figures of the session, shown as they are. */
+  statistics(): Readonly<Record<string, unknown>>;
+};
+
 export type PublishRequest = {
   readonly name: StreamName;
   readonly peer: Peer;
   readonly source: Source;
   /** The lane the publisher will write. */
   readonly lane: "frames" | "packets";
+  readonly statistics?: () => Readonly<Record<string, unknown>>;
 };
 
 export type PlayRequest = {
@@ -132,6 +157,9 @@ export type PlayRequest = {
   readonly lane: "frames" | "packets";
   /** True: a stream that nobody publishes yet is granted too, and media starts when the publisher comes. Default false. */
   readonly mayWait?: boolean;
+  /** Ends the viewer's session when it is kicked. */
+  readonly close?: (reason: string) => void;
+  readonly statistics?: () => Readonly<Record<string, unknown>>;
 };
 
 /** A granted viewer, from the grant to `end`; the viewer adds its own sink to the lane when it is ready to receive. */
@@ -148,4 +176,5 @@ export interface Hub {
   play(request: PlayRequest): Promise<Play>;
   find(name: StreamName): Stream | undefined;
   streams(): Iterable<Stream>;
+  clients(): Iterable<Client>;
 }

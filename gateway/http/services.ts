@@ -1,0 +1,66 @@
+// What HTTP needs from the rest of the gateway, handed in: http imports no other protocol (docs/architecture.md, "Who may import whom").
+
+import type { Hub, StreamName } from "../hub/types.js";
+
+/** A WHEP or WHIP offer, already checked for form: lengths, characters, content type. The SDP itself is not parsed yet. */
+export type SessionOffer = {
+  /** `vhost` is what the query says, else `__defaultVhost__`; whoever takes the offer maps names that are not configured. */
+  readonly name: StreamName;
+  /** The offer (RFC 8866), not empty, at most 256 KiB. */
+  readonly sdp: string;
+  /** The client's address without port. */
+  readonly address: string;
+  /** Query string of the request with its `?`, or empty; for hooks. */
+  readonly parameters: string;
+  /** Host of the request without port or brackets, a candidate when `api_as_candidates` is on; empty when unknown. */
+  readonly apiHost: string;
+  /** `?eip=` or `?candidate=` split at commas (`IP`, `IP:PORT`, `[v6]:PORT`, name): replaces every other candidate. Empty: none given. */
+  readonly candidates: readonly string[];
+  /** The server's own ICE credentials, asked for by `?ice-ufrag=` (4–32 ice-chars) and `?ice-pwd=` (22–32 ice-chars). */
+  readonly iceUsernameFragment?: string;
+  readonly icePassword?: string;
+  /** `?vcodec=` or `?codec=`, `?acodec=`, in lower case. */
+  readonly videoCodec?: string;
+  readonly audioCodec?: string;
+  /** Address of the page that asked (`Referer`, else `Origin`). */
+  readonly pageUrl?: string;
+};
+
+export type SessionAnswer = {
+  /** Unguessable, 16–128 characters of `A–Z a–z 0–9 - _`; becomes the session's URL, so it must not hold a stream key. */
+  readonly id: string;
+  /** The answer (RFC 8866) with all candidates. */
+  readonly sdp: string;
+};
+
+/** The WebRTC side as HTTP sees it. */
+export interface RtcService {
+  /** WHEP. @throws Refusal with a reason that is shown to the viewer */
+  play(offer: SessionOffer): Promise<SessionAnswer>;
+  /** WHIP; absent while the gateway cannot take WebRTC publishers. @throws Refusal */
+  publish?(offer: SessionOffer): Promise<SessionAnswer>;
+  hasSession(id: string): boolean;
+  /** Ends ICE and DTLS and frees everything. @returns false when there is no such session */
+  closeSession(id: string, reason: string): boolean;
+}
+
+/** Everything the HTTP listeners need. */
+export type HttpServices = {
+  /** Undefined while WebRTC is switched off or cannot run here; `rtcUnavailable` then says why. */
+  readonly rtc: RtcService | undefined;
+  /** One sentence for people, shown in the 503. */
+  readonly rtcUnavailable?: string;
+  readonly hub: Pick<Hub, "streams">;
+  readonly version: string;
+  /** `server` and `service` of the API's envelope: constant for the machine and for this run. */
+  readonly serverId: string;
+  readonly serviceId: string;
+};
+
+/** Where log lines go; a pino logger is one. */
+export interface HttpLog {
+  debug(fields: object, message: string): void;
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
+}

@@ -1,0 +1,145 @@
+// The lane of RTP packets: tracks, one history for all viewers' retransmissions and late joiners, and whoever reads it live.
+
+import type { Sink } from "../media/frame.js";
+import { PacketHistory } from "../rtp/history.js";
+import type { MediaKind, MediaPacket, RtpTrack } from "../rtp/packet.js";
+import type { PacketBatch, PacketLane } from "./types.js";
+
+/** Packets of video kept: a group of pictures of 10 s at 13 Mbit/s. A longer one cannot be joined in its middle. */
+const VIDEO_HISTORY = 16_384;
+/** Packets of audio kept: 10 s in frames of 20 ms. */
+const AUDIO_HISTORY = 512;
+/** Milliseconds between two requests for a key frame that reach the source. */
+const KEY_FRAME_INTERVAL = 500;
+
+/** Where the lane's track stands in wall-clock time: RTP time `timestamp` was at `wallTime`. */
+export type TimeReference = { readonly timestamp: number; readonly wallTime: number };
+
+type LaneTrack = {
+  track: RtpTrack | undefined;
+  history: PacketHistory;
+  nextSequenceNumber: number;
+  reference: TimeReference;
+};
+
+export class LivePacketLane implements PacketLane {
+  readonly #onDemand: (viewers: number) => void;
+  readonly #askForKeyFrame: (reason: string) => void;
+  readonly #now: () => number;
+  readonly #sinks = new Set<Sink<PacketBatch>>();
+  readonly #audio: LaneTrack;
+  readonly #video: LaneTrack;
+  #keyFrameStart: number | undefined;
+  #lastKeyFrameRequest = Number.NEGATIVE_INFINITY;
+
+  /**
+   * @param options.epoch wall-clock time of RTP time zero of both tracks
+   * @param options.now milliseconds, monotonic
+   * @param options.onDemand told the number of viewers after each change
+   * @param options.askForKeyFrame reaches whoever feeds the lane
+   */
+  constructor(options: {
+    readonly epoch: number;
+    readonly now: () => number;
+    readonly onDemand: (viewers: number) => void;
+    readonly askForKeyFrame: (reason: string) => void;
+  }) {
+    this.#onDemand = options.onDemand;
+    this.#askForKeyFrame = options.askForKeyFrame;
+    this.#now = options.now;
+    const reference = { timestamp: 0, wallTime: options.epoch };
+    this.#audio = { track: undefined, history: new PacketHistory(AUDIO_HISTORY), nextSequenceNumber: 0, reference };
+    this.#video = { track: undefined, history: new PacketHistory(VIDEO_HISTORY), nextSequenceNumber: 0, reference };
+  }
+
+  get viewerCount(): number {
+    return this.#sinks.size;
+  }
+
+  track(kind: MediaKind): RtpTrack | undefined {
+    return this.#of(kind).track;
+  }
+
+  setTrack(track: RtpTrack): void {
+    this.#of(track.kind).track = track;
+  }
+
+  add(sink: Sink<PacketBatch>): void {
+    this.#sinks.add(sink);
+    this.#onDemand(this.#sinks.size);
+  }
+
+  remove(sink: Sink<PacketBatch>): void {
+    if (this.#sinks.delete(sink)) this.#onDemand(this.#sinks.size);
+  }
+
+  write(batch: PacketBatch): void {
+    for (let i = 0; i < batch.length; i++) {
+      const packet = batch[i] as MediaPacket;
+      const lane = packet.kind === "video" ? this.#video : this.#audio;
+      lane.history.add(packet);
+      lane.nextSequenceNumber = packet.sequenceNumber + 1;
+      if (packet.startsKeyFrame) this.#keyFrameStart = packet.sequenceNumber;
+    }
+    for (const sink of this.#sinks) sink.write(batch);
+  }
+
+  find(kind: MediaKind, sequenceNumber: number): MediaPacket | undefined {
+    return this.#of(kind).history.find(sequenceNumber);
+  }
+
+  get keyFrameStart(): number | undefined {
+    const start = this.#keyFrameStart;
+    return start !== undefined && this.#video.history.find(start) !== undefined ? start : undefined;
+  }
+
+  nextSequenceNumber(kind: MediaKind): number {
+    return this.#of(kind).nextSequenceNumber;
+  }
+
+  wallTimeOf(kind: MediaKind, timestamp: number): number {
+    const { track, reference } = this.#of(kind);
+    return reference.wallTime + ((timestamp - reference.timestamp) * 1000) / clockRateOf(kind, track);
+  }
+
+  timestampAt(kind: MediaKind, wallTime: number): number {
+    const { track, reference } = this.#of(kind);
+    return reference.timestamp + ((wallTime - reference.wallTime) * clockRateOf(kind, track)) / 1000;
+  }
+
+  /** For publishers of packets, whose RTP clock has a zero of its own. */
+  setTimeReference(kind: MediaKind, reference: TimeReference): void {
+    this.#of(kind).reference = reference;
+  }
+
+  requestKeyFrame(reason: string): void {
+    const now = this.#now();
+    if (now - this.#lastKeyFrameRequest < KEY_FRAME_INTERVAL) return;
+    this.#lastKeyFrameRequest = now;
+    this.#askForKeyFrame(reason);
+  }
+
+  /** Drops history that a new viewer must not start from; numbering and viewers stay. */
+  reset(): void {
+    this.#audio.history.clear();
+    this.#video.history.clear();
+    this.#keyFrameStart = undefined;
+    this.#lastKeyFrameRequest = Number.NEGATIVE_INFINITY;
+  }
+
+  close(reason: string): void {
+    const sinks = [...this.#sinks];
+    this.#sinks.clear();
+    this.reset();
+    for (const sink of sinks) sink.close(reason);
+  }
+
+  #of(kind: MediaKind): LaneTrack {
+    return kind === "video" ? this.#video : this.#audio;
+  }
+}
+
+/** Before a track is announced its usual clock stands in. */
+function clockRateOf(kind: MediaKind, track: RtpTrack | undefined): number {
+  return track?.clockRate ?? (kind === "video" ? 90_000 : 48_000);
+}

@@ -1,0 +1,181 @@
+// The built gateway as a process of its own, on free ports with a config of its own; and what it costs.
+
+import { createSocket } from "node:dgram";
+import { once } from "node:events";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+import { Child, childrenOf, costOf, cpuTimeOf, type Exit, eventually, openFilesOf } from "./child.js";
+
+export type Ports = { readonly rtmp: number; readonly api: number; readonly http: number; readonly rtc: number };
+
+export type GatewayOptions = {
+  /** Directives of the `rtc` section of the default vhost, beside `enabled` and `rtmp_to_rtc`. */
+  readonly rtc?: string;
+  /** Directives of the default vhost. */
+  readonly vhost?: string;
+  /** Directives of the top level. */
+  readonly top?: string;
+  /** The whole config instead of the one made here. */
+  readonly config?: (ports: Ports) => string;
+  readonly nodeArguments?: readonly string[];
+  readonly environment?: NodeJS.ProcessEnv;
+};
+
+export const ROOT = fileURLToPath(new URL("../../../", import.meta.url)); // of dist/test/support
+export const MAIN = join(ROOT, "dist/gateway/main.js");
+
+export class GatewayProcess {
+  readonly ports: Ports;
+  readonly child: Child;
+  readonly #folder: string;
+
+  private constructor(ports: Ports, child: Child, folder: string) {
+    this.ports = ports;
+    this.child = child;
+    this.#folder = folder;
+  }
+
+  /** Starts it and waits until it answers. @throws Error with its log when it does not */
+  static async start(options: GatewayOptions = {}): Promise<GatewayProcess> {
+    const ports = await freePorts();
+    const folder = mkdtempSync(join(tmpdir(), "sluice-e2e-"));
+    const file = join(folder, "gateway.conf");
+    writeFileSync(file, options.config?.(ports) ?? configText(ports, options));
+    const child = new Child("node", [...(options.nodeArguments ?? []), MAIN, "-c", file], options.environment);
+    const gateway = new GatewayProcess(ports, child, folder);
+    try {
+      await eventually("the gateway answers", () => {
+        if (child.exit !== undefined) throw new Error(`the gateway ended with ${child.exit.code}`);
+        return gateway.#answers();
+      });
+    } catch (error) {
+      await child.stop("SIGKILL");
+      rmSync(folder, { recursive: true, force: true });
+      throw new Error(`${String(error)}\n${child.log}`);
+    }
+    return gateway;
+  }
+
+  get pid(): number {
+    return this.child.pid;
+  }
+
+  rtmpUrl(stream = "livestream", app = "live"): string {
+    return `rtmp://127.0.0.1:${this.ports.rtmp}/${app}/${stream}`;
+  }
+
+  whepUrl(stream = "livestream", app = "live"): string {
+    return `http://127.0.0.1:${this.ports.api}/rtc/v1/whep/?app=${app}&stream=${stream}`;
+  }
+
+  pageUrl(query = "", page = "players/whep.html"): string {
+    return `http://127.0.0.1:${this.ports.http}/${page}${query}`;
+  }
+
+  /** Waits until WHEP would be granted: HEAD and GET do not tell, so it asks with an offer nobody means. */
+  async live(stream = "livestream", timeoutMs = 10_000): Promise<void> {
+    await eventually(
+      `${stream} is live`,
+      async () => {
+        const answer = await this.#post(this.whepUrl(stream), PROBE_OFFER);
+        return answer.status === 409 ? undefined : true;
+      },
+      timeoutMs,
+    );
+  }
+
+  cost(): ReturnType<typeof costOf> {
+    return costOf(this.pid);
+  }
+
+  cpuMs(): number {
+    return cpuTimeOf(this.pid);
+  }
+
+  children(): ReturnType<typeof childrenOf> {
+    return childrenOf(this.pid);
+  }
+
+  openFiles(): ReturnType<typeof openFilesOf> {
+    return openFilesOf(this.pid);
+  }
+
+  /** Ends it. @throws Error when it does not end in time by itself, with code 0, or leaves a child */
+  async stop(): Promise<Exit> {
+    const children = this.child.exit === undefined ? this.children() : [];
+    const exit = await this.child.stop("SIGTERM", 7000);
+    rmSync(this.#folder, { recursive: true, force: true });
+    for (const { pid, command } of children) {
+      await eventually(`its child has ended: ${command}`, () => (isAlive(pid) ? undefined : true), 2000);
+    }
+    if (exit.code !== 0) throw new Error(`the gateway ended with ${exit.code ?? exit.signal}:\n${this.child.log.slice(-4000)}`);
+    return exit;
+  }
+
+  async #answers(): Promise<true | undefined> {
+    try {
+      await fetch(`http://127.0.0.1:${this.ports.api}/api/v1/versions`);
+      await fetch(`http://127.0.0.1:${this.ports.http}/`);
+      return true;
+    } catch {
+      return undefined;
+    }
+  }
+
+  #post(url: string, body: string): Promise<Response> {
+    return fetch(url, { method: "POST", headers: { "Content-Type": "application/sdp" }, body });
+  }
+}
+
+export async function freePorts(): Promise<Ports> {
+  const [rtmp, api, http, rtc] = [await freeTcpPort(), await freeTcpPort(), await freeTcpPort(), await freeUdpPort()];
+  return { rtmp, api, http, rtc };
+}
+
+function configText(ports: Ports, options: GatewayOptions): string {
+  return `
+listen 127.0.0.1:${ports.rtmp};
+http_api { enabled on; listen 127.0.0.1:${ports.api}; }
+http_server { enabled on; listen 127.0.0.1:${ports.http}; }
+rtc_server { enabled on; listen 127.0.0.1:${ports.rtc}; candidate 127.0.0.1; }
+${options.top ?? ""}
+vhost __defaultVhost__ {
+  rtc { enabled on; rtmp_to_rtc on; ${options.rtc ?? ""} }
+  ${options.vhost ?? ""}
+}
+`;
+}
+
+async function freeTcpPort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const address = server.address();
+  server.close();
+  await once(server, "close");
+  if (address === null || typeof address === "string") throw new Error("no port");
+  return address.port;
+}
+
+async function freeUdpPort(): Promise<number> {
+  const socket = createSocket("udp4").bind(0, "127.0.0.1");
+  await once(socket, "listening");
+  const { port } = socket.address();
+  socket.close();
+  return port;
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Parses as SDP but offers nothing that can be answered: 4xx when the stream is live, 409 when it is not. */
+const PROBE_OFFER = ["v=0", "o=- 1 1 IN IP4 127.0.0.1", "s=-", "t=0 0", ""].join("\r\n");
