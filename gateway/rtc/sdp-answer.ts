@@ -94,7 +94,8 @@ export function answerPlay(offer: Offer, tracks: PlayTracks, options: AnswerOpti
  */
 export function answerPublish(offer: Offer, codecs: PublishCodecs, options: AnswerOptions): Negotiated {
   const streamIds = new Set(offer.media.flatMap((media) => (media.isRejected ? [] : media.streamIds)));
-  if (streamIds.size > 1) throw new Refusal("unsupported", "SDP: a publisher may offer one media stream, this one offers several");
+  if (streamIds.size > 1)
+    throw new Refusal("unsupported", "SDP: a publisher may offer one media stream, this one offers several");
   const choose = (media: OfferedMedia, kind: MediaKind): Choice => {
     if (media.direction !== "sendonly" && media.direction !== "sendrecv") {
       refuse(`a publisher must offer sendonly or sendrecv; ${describe(media)} is ${media.direction}`);
@@ -140,7 +141,10 @@ function answer(
     sections.push(acceptedSection(media, track, direction, dtlsRoleFor(transport, options), options));
   }
   if (transport === undefined) {
-    throw new Refusal("unsupported", "SDP: nothing offered can be used: the offer and the stream have no kind of media in common");
+    throw new Refusal(
+      "unsupported",
+      "SDP: nothing offered can be used: the offer and the stream have no kind of media in common",
+    );
   }
   if (transport.fingerprint === undefined) refuse("no fingerprint of sha-256, sha-384 or sha-512 is offered");
   const text = [
@@ -226,7 +230,13 @@ function parametersText(codec: OfferedCodec): string {
   return [...codec.parameters].map(([key, value]) => `${key}=${value}`).join(";");
 }
 
-function negotiate(media: OfferedMedia, kind: MediaKind, choice: Choice, direction: Direction, options: AnswerOptions): NegotiatedTrack {
+function negotiate(
+  media: OfferedMedia,
+  kind: MediaKind,
+  choice: Choice,
+  direction: Direction,
+  options: AnswerOptions,
+): NegotiatedTrack {
   const { codec } = choice;
   const sends = direction === "sendonly";
   const rtx = options.nack

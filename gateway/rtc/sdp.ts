@@ -75,7 +75,8 @@ export function parseOffer(text: string): Offer {
   for (let index = 0; index < lines.length; index++) {
     const line = (lines[index] ?? "").replace(/\r$/, "");
     if (line === "") continue;
-    if (line.length > MAX_LINE_LENGTH) refuse(`line ${index + 1} has ${line.length} characters, at most ${MAX_LINE_LENGTH} are read`);
+    if (line.length > MAX_LINE_LENGTH)
+      refuse(`line ${index + 1} has ${line.length} characters, at most ${MAX_LINE_LENGTH} are read`);
     if (!LINE.test(line)) refuse(`line ${index + 1} is not a line of SDP`);
     if (line.startsWith("m=")) {
       if (sections.length === MAX_SECTIONS) refuse(`more than ${MAX_SECTIONS} m-lines`);
@@ -106,7 +107,8 @@ function readMedia(section: Section, session: Section, bundled: ReadonlySet<stri
     refuse(`${where}: between 1 and ${MAX_FORMATS} formats are expected`);
   }
   const mid = section.first("mid") ?? "";
-  if (mid !== "" && (!TOKEN.test(mid) || mid.length > MAX_MID)) refuse(`${where}: mid is not a token of at most ${MAX_MID} characters`);
+  if (mid !== "" && (!TOKEN.test(mid) || mid.length > MAX_MID))
+    refuse(`${where}: mid is not a token of at most ${MAX_MID} characters`);
   const isRejected = port === "0" && !section.has("bundle-only");
   const isRtp = protocol.includes("RTP/");
 
@@ -195,7 +197,8 @@ function readParameters(text: string): Map<string, string> {
     const equals = part.indexOf("=");
     const key = part.slice(0, equals).trim().toLowerCase();
     const value = part.slice(equals + 1).trim();
-    if (equals > 0 && TOKEN.test(key) && PARAMETER_VALUE.test(value) && parameters.size < MAX_PARAMETERS) parameters.set(key, value);
+    if (equals > 0 && TOKEN.test(key) && PARAMETER_VALUE.test(value) && parameters.size < MAX_PARAMETERS)
+      parameters.set(key, value);
   }
   return parameters;
 }

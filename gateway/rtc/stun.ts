@@ -41,6 +41,22 @@ export function isStun(datagram: Buffer): boolean {
   return datagram.length >= HEADER_SIZE && (datagram[0] ?? 0xff) < 4 && datagram.readUInt32BE(4) === MAGIC_COOKIE;
 }
 
+/** Our part of a check's USERNAME, before anything else is looked at: it says which session the check is for. */
+export function usernameFragmentOf(datagram: Buffer): string | undefined {
+  for (let at = HEADER_SIZE; at + 4 <= datagram.length; ) {
+    const size = datagram.readUInt16BE(at + 2);
+    const valueAt = at + 4;
+    if (datagram.readUInt16BE(at) === USERNAME) {
+      const colon = datagram.indexOf(0x3a, valueAt);
+      return colon === -1 || colon > valueAt + size || colon > datagram.length
+        ? undefined
+        : datagram.toString("latin1", valueAt, colon);
+    }
+    at = valueAt + ((size + 3) & ~3);
+  }
+  return undefined;
+}
+
 /**
  * Reads a binding message. A FINGERPRINT that is there has been verified; MESSAGE-INTEGRITY has not.
  *
@@ -70,7 +86,7 @@ export function parseStun(datagram: Buffer): StunMessage | undefined {
     if (next > datagram.length) return undefined;
     if (type === FINGERPRINT) {
       if (size !== 4 || next !== datagram.length) return undefined; // it is the last one
-      if (((crc32(datagram, at) ^ FINGERPRINT_XOR) >>> 0) !== datagram.readUInt32BE(valueAt)) return undefined;
+      if ((crc32(datagram, at) ^ FINGERPRINT_XOR) >>> 0 !== datagram.readUInt32BE(valueAt)) return undefined;
     } else if (integrityAt === 0) {
       // What follows MESSAGE-INTEGRITY is not covered by it and therefore ignored (RFC 8489 section 14.5).
       switch (type) {
@@ -92,7 +108,10 @@ export function parseStun(datagram: Buffer): StunMessage | undefined {
         case ICE_CONTROLLED:
         case ICE_CONTROLLING:
           if (size !== 8) return undefined;
-          role ??= { name: type === ICE_CONTROLLING ? "controlling" : "controlled", tieBreaker: datagram.readBigUInt64BE(valueAt) };
+          role ??= {
+            name: type === ICE_CONTROLLING ? "controlling" : "controlled",
+            tieBreaker: datagram.readBigUInt64BE(valueAt),
+          };
           break;
         case ERROR_CODE:
           if (size < 4) return undefined;

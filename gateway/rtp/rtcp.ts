@@ -191,7 +191,13 @@ export function writeBye(out: Buffer, at: number, ssrcs: readonly number[]): num
 }
 
 /** Writes a generic NACK for these sequence numbers, ascending modulo 2^16 (RFC 4585 section 6.2.1). */
-export function writeNack(out: Buffer, at: number, senderSsrc: number, mediaSsrc: number, sequenceNumbers: readonly number[]): number {
+export function writeNack(
+  out: Buffer,
+  at: number,
+  senderSsrc: number,
+  mediaSsrc: number,
+  sequenceNumbers: readonly number[],
+): number {
   const start = at;
   at = out.writeUInt32BE(mediaSsrc, writeRtcpHeader(out, at, FeedbackFormat.nack, RtcpType.transportFeedback, 12, senderSsrc));
   for (let index = 0; index < sequenceNumbers.length; ) {
@@ -258,7 +264,8 @@ export function readReferenceTime(reader: RtcpReader): number | undefined {
   for (let at = reader.start + 8; at + 4 <= end; ) {
     const size = 4 + bytes.readUInt16BE(at + 2) * 4;
     if (at + size > end) return undefined;
-    if (bytes[at] === XR_RECEIVER_REFERENCE_TIME && size === 12) return ((bytes.readUInt32BE(at + 4) & 0xffff) * 0x10000 + bytes.readUInt16BE(at + 8)) >>> 0;
+    if (bytes[at] === XR_RECEIVER_REFERENCE_TIME && size === 12)
+      return ((bytes.readUInt32BE(at + 4) & 0xffff) * 0x10000 + bytes.readUInt16BE(at + 8)) >>> 0;
     at += size;
   }
   return undefined;

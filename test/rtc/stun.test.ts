@@ -3,7 +3,13 @@ import { test } from "node:test";
 
 import fc from "fast-check";
 
-import { parseStun, verifyIntegrity, writeBindingError, writeBindingRequest, writeBindingResponse } from "../../gateway/rtc/stun.js";
+import {
+  parseStun,
+  verifyIntegrity,
+  writeBindingError,
+  writeBindingRequest,
+  writeBindingResponse,
+} from "../../gateway/rtc/stun.js";
 
 const PASSWORD = "VOkJxbRl1RmTxUk/WvJxBt";
 const TRANSACTION = Buffer.from("b7e7a701bc34d686fa87dfae", "hex");
@@ -96,7 +102,8 @@ test("refuses a message whose fingerprint or lengths are wrong", () => {
     // Either the fingerprint catches it or it is no STUN at all; the fingerprint attribute itself may turn into an unknown one.
     if (message !== undefined) assert.ok(at >= SAMPLE_REQUEST.length - 8 && !message.class.startsWith("s"), `byte ${at}`);
   }
-  for (let length = 0; length < SAMPLE_REQUEST.length; length++) assert.equal(parseStun(SAMPLE_REQUEST.subarray(0, length)), undefined);
+  for (let length = 0; length < SAMPLE_REQUEST.length; length++)
+    assert.equal(parseStun(SAMPLE_REQUEST.subarray(0, length)), undefined);
 });
 
 test("attributes behind MESSAGE-INTEGRITY count for nothing", () => {
