@@ -59,7 +59,7 @@ function sectionsOf(sdp: string): { session: readonly string[]; media: readonly 
   return { session, media };
 }
 
-const valueOf = (section: Section, name: string): string | undefined =>
+const attribute = (section: Section, name: string): string | undefined =>
   section.lines.find((line) => line.startsWith(`a=${name}:`))?.slice(name.length + 3);
 
 /** Checks everything that holds for any answer to any offer. */
@@ -71,14 +71,14 @@ function checkAnswer(offerText: string, { answer }: Negotiated, direction: "send
   assert.ok(session.includes("a=ice-options:trickle ice2"));
   const accepted = media.filter((section) => !/^m=\S+ 0 /.test(section.head));
   const bundle = session.find((line) => line.startsWith("a=group:BUNDLE "));
-  assert.equal(bundle, `a=group:BUNDLE ${accepted.map((section) => valueOf(section, "mid")).join(" ")}`);
+  assert.equal(bundle, `a=group:BUNDLE ${accepted.map((section) => attribute(section, "mid")).join(" ")}`);
   const streams = new Set<string>();
   media.forEach((section, index) => {
     const offered = offer.media[index];
     assert.ok(offered !== undefined);
     assert.equal(section.head.split(" ")[0], `m=${offered.kind}`, "same order");
     assert.equal(section.head.split(" ")[2], offered.protocol);
-    assert.equal(valueOf(section, "mid"), offered.mid, "same mid");
+    assert.equal(attribute(section, "mid"), offered.mid, "same mid");
     if (!accepted.includes(section)) return;
     for (const line of [
       `a=${direction}`,
@@ -89,8 +89,8 @@ function checkAnswer(offerText: string, { answer }: Negotiated, direction: "send
     ]) {
       assert.ok(section.lines.includes(line), line);
     }
-    assert.equal(valueOf(section, "ice-ufrag"), "abcdefgh");
-    assert.equal(valueOf(section, "ice-pwd"), "abcdefghijklmnopqrstuvwx");
+    assert.equal(attribute(section, "ice-ufrag"), "abcdefgh");
+    assert.equal(attribute(section, "ice-pwd"), "abcdefghijklmnopqrstuvwx");
     const candidates = section.lines.filter((line) => line.startsWith("a=candidate:"));
     assert.deepEqual(candidates, [
       "a=candidate:0 1 udp 2130706431 192.0.2.7 8000 typ host generation 0",
@@ -114,7 +114,7 @@ function checkAnswer(offerText: string, { answer }: Negotiated, direction: "send
       }
     }
     if (direction === "sendonly") {
-      streams.add(valueOf(section, "msid")?.split(" ")[0] ?? "");
+      streams.add(attribute(section, "msid")?.split(" ")[0] ?? "");
       assert.ok(section.lines.some((line) => /^a=ssrc:\d+ cname:gateway$/.test(line)));
     } else {
       assert.ok(!section.lines.some((line) => line.startsWith("a=ssrc")));
@@ -138,7 +138,7 @@ for (const name of WHEP) {
     assert.ok(video !== undefined && audio !== undefined);
     const section = accepted.find((other) => other.head.startsWith("m=video"));
     assert.ok(section !== undefined);
-    assert.equal(valueOf(section, `rtpmap`), `${video.payloadType} H264/90000`);
+    assert.equal(attribute(section, `rtpmap`), `${video.payloadType} H264/90000`);
     assert.match(video.formatParameters, /packetization-mode=1/);
     assert.match(video.formatParameters, /profile-level-id=42[ec]0/);
     const offered = parseOffer(text).media.find((other) => other.kind === "video");
