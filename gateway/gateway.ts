@@ -21,6 +21,7 @@ import { type HubVhost, LiveHub } from "./hub/hub.js";
 import type { Converter, HubEvent, Peer, Stream, StreamName } from "./hub/types.js";
 import { NativeUnavailable } from "./native/library.js";
 import { RtcServer } from "./rtc/server.js";
+import { systemMachine } from "./rtc/system-machine.js";
 import { RtmpServer } from "./rtmp/server.js";
 import { SystemClock } from "./system-clock.js";
 
@@ -56,7 +57,8 @@ export type GatewayAddresses = {
     readonly port: number;
     readonly isSecure: boolean;
   }[];
-  readonly rtc: readonly { readonly host: string; readonly port: number }[];
+  /** The UDP port of all WebRTC media; undefined when WebRTC does not run. */
+  readonly rtcPort: number | undefined;
 };
 
 export class Gateway extends EventEmitter<GatewayEvents> {
@@ -102,7 +104,7 @@ export class Gateway extends EventEmitter<GatewayEvents> {
     return {
       rtmp: this.#rtmp?.addresses ?? [],
       http: this.#http?.addresses ?? [],
-      rtc: this.#rtc?.addresses ?? [],
+      rtcPort: this.#rtc?.port,
     };
   }
 
@@ -183,13 +185,14 @@ export class Gateway extends EventEmitter<GatewayEvents> {
 
   /** WebRTC needs OpenSSL by address; without it the rest of the gateway still runs. */
   async #openRtc(): Promise<void> {
-    const server = new RtcServer({
-      config: () => this.#config,
-      hub: this.#hub,
-      clock: this.#clock,
-      log: this.#log,
-    });
     try {
+      const server = new RtcServer({
+        config: this.#config,
+        hub: this.#hub,
+        clock: this.#clock,
+        log: this.#log,
+        machine: systemMachine,
+      });
       await server.start();
       this.#rtc = server;
     } catch (error) {
