@@ -104,40 +104,49 @@ export class ByteWriter {
   }
 
   u8(value: number): void {
-    this.#bytes.writeUInt8(value, this.#room(1));
+    const at = this.#room(1);
+    this.#bytes.writeUInt8(value, at);
   }
 
   u16(value: number): void {
-    this.#bytes.writeUInt16BE(value, this.#room(2));
+    const at = this.#room(2);
+    this.#bytes.writeUInt16BE(value, at);
   }
 
   i16(value: number): void {
-    this.#bytes.writeInt16BE(value, this.#room(2));
+    const at = this.#room(2);
+    this.#bytes.writeInt16BE(value, at);
   }
 
   u24(value: number): void {
-    this.#bytes.writeUIntBE(value, this.#room(3), 3);
+    const at = this.#room(3);
+    this.#bytes.writeUIntBE(value, at, 3);
   }
 
   u32(value: number): void {
-    this.#bytes.writeUInt32BE(value, this.#room(4));
+    const at = this.#room(4);
+    this.#bytes.writeUInt32BE(value, at);
   }
 
   i32(value: number): void {
-    this.#bytes.writeInt32BE(value, this.#room(4));
+    const at = this.#room(4);
+    this.#bytes.writeInt32BE(value, at);
   }
 
   f64(value: number): void {
-    this.#bytes.writeDoubleBE(value, this.#room(8));
+    const at = this.#room(8);
+    this.#bytes.writeDoubleBE(value, at);
   }
 
   bytes(value: Uint8Array): void {
-    this.#bytes.set(value, this.#room(value.length));
+    const at = this.#room(value.length);
+    this.#bytes.set(value, at);
   }
 
   text(value: string): void {
     const length = Buffer.byteLength(value);
-    this.#bytes.write(value, this.#room(length), length, "utf8");
+    const at = this.#room(length);
+    this.#bytes.write(value, at, length, "utf8");
   }
 
   /** What has been written: a view that the writer gives up. */
@@ -145,6 +154,7 @@ export class ByteWriter {
     return this.#bytes.subarray(0, this.#length);
   }
 
+  /** Must be called before `#bytes` is looked at: it may move. */
   #room(length: number): number {
     const start = this.#length;
     this.#length = start + length;
