@@ -32,6 +32,10 @@ const CLOSE_TIMEOUT = 4_500;
 /** Ctrl-C reaches the process twice when npm passes on what the terminal has sent too: within this time it is one wish, in ms. */
 const SIGNAL_ECHO = 400;
 
+/** Of errors that nobody caught, so many are shown in a window of ms; the rest is counted. */
+const UNCAUGHT_LINES = 10;
+const UNCAUGHT_WINDOW = 10_000;
+
 type Arguments =
   | { readonly action: "print"; readonly text: string; readonly code: 0 | 1 }
   | { readonly action: "start" | "test"; readonly file: string | undefined };
@@ -217,9 +221,6 @@ function keepServing(log: Log, isStarting: () => boolean): void {
   process.on("uncaughtException", report("uncaught exception"));
   process.on("unhandledRejection", report("unhandled rejection"));
 }
-
-const UNCAUGHT_WINDOW = 10_000; // ms
-const UNCAUGHT_LINES = 10;
 
 /** A file of the package; this one runs as dist/gateway/main.js. */
 function packaged(path: string): string {

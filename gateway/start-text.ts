@@ -10,7 +10,8 @@ export type StartFacts = {
   readonly addresses: {
     readonly rtmp: readonly ListenAddress[];
     readonly http: readonly (ListenAddress & { readonly directive: string })[];
-    readonly rtc: readonly ListenAddress[];
+    /** Undefined when WebRTC does not run. */
+    readonly rtcPort: number | undefined;
   };
   readonly ffmpeg: { readonly path: string; readonly version: string } | undefined;
   /** What is missing on this machine, as sentences. */
@@ -26,7 +27,7 @@ export function describeStarted(config: Config, { version, addresses, ffmpeg, sh
   const rtmp = urlOf("rtmp", addresses.rtmp.length > 0 ? addresses.rtmp : config.listen);
   const pages = urlOf("http", opened("http_server.listen", config.httpServer.listen));
   const api = urlOf("http", opened("http_api.listen", config.httpApi.listen));
-  const playsRtc = addresses.rtc.length > 0 && config.httpApi.enabled;
+  const playsRtc = addresses.rtcPort !== undefined && config.httpApi.enabled;
 
   const lines: [string, string][] = [
     ["push to", `${rtmp}/live/livestream`],
@@ -34,10 +35,12 @@ export function describeStarted(config: Config, { version, addresses, ffmpeg, sh
   ];
   if (config.httpServer.enabled) lines.push(["watch at", playsRtc ? `${pages}/players/whep.html?autostart=true` : `${pages}/`]);
   if (playsRtc) {
-    const ports = [...new Set(addresses.rtc.map(({ port }) => port))].join(", ");
     const { candidate } = config.rtcServer;
     lines.push(["WHEP", `${api}/rtc/v1/whep/?app=live&stream=livestream`]);
-    lines.push(["media", `UDP port ${ports}${candidate.includes("*") ? "" : `; viewers are sent to ${candidate.join(", ")}`}`]);
+    lines.push([
+      "media",
+      `UDP port ${addresses.rtcPort}${candidate.includes("*") ? "" : `; viewers are sent to ${candidate.join(", ")}`}`,
+    ]);
   }
   if (config.rtmps.enabled) lines.push(["RTMPS", `${urlOf("rtmps", config.rtmps.listen)}/live/livestream`]);
   for (const [name, { enabled, listen, cert }, path] of [
