@@ -26,6 +26,10 @@ export class FakePublication implements Publication {
     this.#events.emit("frame");
   }
 
+  writePackets(): void {
+    throw new Error("this publisher writes frames");
+  }
+
   end(reason: string): void {
     this.ended.push(reason);
     this.#events.emit("end");
