@@ -56,7 +56,7 @@ function countAllocations(work: () => unknown): { bytes: number; objects: number
   Buffer.allocUnsafe = (size) => count(allocUnsafe(size));
   Buffer.concat = (list) => count(concat(list));
   Buffer.from = ((source: Buffer) => count(from(source))) as typeof Buffer.from;
-  Buffer.prototype.subarray = function (this: Buffer, start, end) {
+  Buffer.prototype.subarray = function (this: Buffer, start?: number, end?: number) {
     objects += 1;
     return subarray.call(this, start, end);
   } as typeof subarray;
