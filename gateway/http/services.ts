@@ -50,7 +50,7 @@ export type HttpServices = {
   readonly rtc: RtcService | undefined;
   /** One sentence for people, shown in the 503. */
   readonly rtcUnavailable?: string;
-  readonly hub: Pick<Hub, "streams">;
+  readonly hub: Pick<Hub, "streams" | "clients">;
   readonly version: string;
   /** `server` and `service` of the API's envelope: constant for the machine and for this run. */
   readonly serverId: string;

@@ -1,0 +1,533 @@
+// The one table of directives: path, parser, default, meaning. Defaults, environment names, the typed configuration, the checks of a
+// file and the manual (conf/full.conf) all come from here.
+
+import {
+  addresses,
+  candidates,
+  choice,
+  choiceWith,
+  flag,
+  integer,
+  milliseconds,
+  seconds,
+  text,
+  texts,
+  type ValueParser,
+} from "./values.js";
+
+export type Directive<T = unknown> = {
+  readonly value: ValueParser<T>;
+  /** The default as it would stand in a file; undefined: none, the directive simply is not there. */
+  readonly default: string | undefined;
+  /** One paragraph: what it does and what follows from changing it. */
+  readonly meaning: string;
+  /** `later`: known and checked, and not at work in this version; switching it on gives a warning. */
+  readonly status: "ready" | "later";
+  /** May stand several times in its block. */
+  readonly repeats: boolean;
+  /** What an unset `$NAME` means here. Default: it is an error. */
+  readonly unset?: string;
+  /** Shown in the manual where there is no default. */
+  readonly example?: string;
+  /** What the warning adds for a `later` directive whose absence is dangerous. */
+  readonly danger?: string;
+};
+
+type Extra = Partial<Pick<Directive, "repeats" | "unset" | "example" | "danger">>;
+
+function ready<T>(value: ValueParser<T>, fallback: string | undefined, meaning: string, extra: Extra = {}): Directive<T> {
+  return { value, default: fallback, meaning, status: "ready", repeats: false, ...extra };
+}
+
+function later<T>(value: ValueParser<T>, fallback: string | undefined, meaning: string, extra: Extra = {}): Directive<T> {
+  return { value, default: fallback, meaning, status: "later", repeats: false, ...extra };
+}
+
+const HTTPS_KEY = `PEM file of the private key; a relative path starts at the working directory, or else at the configuration file's
+folder. Key and certificate are given together; without both, a self-signed pair is made and kept, which browsers ask about.`;
+
+const hook = (what: string): string => `URLs that get a POST ${what}; several are asked one after another.`;
+
+/** Every directive by its path, in the order of the manual. `vhost.…` stands in each `vhost NAME { … }`. */
+export const DIRECTIVES = {
+  listen: ready(
+    addresses,
+    "1935",
+    `Where RTMP is served: PORT, IP:PORT or [IPv6]:PORT, several if need be. Without an IP it is every address of the machine. A port
+    that is taken ends the start with a message. Port 0 takes any free port.`,
+  ),
+  max_connections: ready(
+    integer(1, 1_000_000),
+    "1000",
+    `How many publishers and viewers of all protocols may be connected at once. Over it a client is refused with that reason, and those
+    who are connected are not disturbed.`,
+  ),
+  ffmpeg: ready(
+    text,
+    "",
+    `Path or name of the ffmpeg that converts audio (AAC and Opus) and re-encodes video with B-frames. Empty: the first one on PATH,
+    and then the one of the package @ffmpeg-installer/ffmpeg. Without any, video still plays over WebRTC and audio does not.`,
+  ),
+  log_level: ready(
+    choiceWith({ verbose: "trace" }, "trace", "debug", "info", "warn", "error"),
+    "info",
+    `How much is logged: each level includes those after it. info has a line when a session opens and one when it closes; debug tells
+    why; trace names single messages and is for a developer.`,
+  ),
+
+  "rtmps.enabled": ready(flag, "off", "Whether RTMP over TLS is served beside plain RTMP, on a port of its own."),
+  "rtmps.listen": ready(addresses, "1443", "Where RTMPS is served."),
+  "rtmps.key": ready(text, "", HTTPS_KEY),
+  "rtmps.cert": ready(text, "", "PEM file of the certificate and the chain above it, see rtmps.key."),
+
+  "http_api.enabled": ready(
+    flag,
+    "on",
+    "Whether the HTTP API is served. WHIP and WHEP are part of it, so that without it no browser can publish or watch over WebRTC.",
+  ),
+  "http_api.listen": ready(
+    addresses,
+    "1985",
+    "Where the API is served. It may be the port of http_server: one listener then serves both.",
+  ),
+  "http_api.crossdomain": ready(
+    flag,
+    "on",
+    "Whether pages of other origins may call the API (CORS). Off: only pages that this gateway serves on the same port can.",
+  ),
+  "http_api.auth.enabled": later(
+    flag,
+    "off",
+    "Whether the API asks for a name and password or a token. Off: everybody who reaches the port can list and kick clients.",
+    { danger: "the API is open to everybody who reaches its port" },
+  ),
+  "http_api.auth.type": later(choice("basic", "bearer"), "basic", "How the API is asked for: HTTP Basic or a bearer token."),
+  "http_api.auth.username": later(text, "", "Name for HTTP Basic."),
+  "http_api.auth.password": later(text, "", "Password for HTTP Basic; $NAME keeps it out of the file."),
+  "http_api.auth.token": later(text, "", "The bearer token; $NAME keeps it out of the file."),
+  "http_api.https.enabled": ready(
+    flag,
+    "off",
+    "Whether the API is served over HTTPS too. Browsers give camera and microphone only to pages of https:// or of localhost.",
+  ),
+  "http_api.https.listen": ready(addresses, "1990", "Where the API is served over HTTPS."),
+  "http_api.https.key": ready(text, "", HTTPS_KEY),
+  "http_api.https.cert": ready(text, "", "PEM file of the certificate and the chain above it, see http_api.https.key."),
+
+  "http_server.enabled": ready(
+    flag,
+    "on",
+    "Whether the pages (landing page, players) are served, and with them media over HTTP.",
+  ),
+  "http_server.listen": ready(
+    addresses,
+    "8080",
+    "Where pages are served. It may be the port of http_api: one listener then serves both.",
+  ),
+  "http_server.dir": ready(
+    text,
+    "",
+    `Folder with files of your own, served beside the built-in pages; a relative path starts at the working directory. Empty: none.
+    A folder that is not there is named in a warning at start.`,
+  ),
+  "http_server.crossdomain": ready(flag, "on", "Whether pages of other origins may fetch from this server (CORS)."),
+  "http_server.https.enabled": ready(
+    flag,
+    "off",
+    "Whether pages are served over HTTPS too. Browsers give camera and microphone only to pages of https:// or of localhost.",
+  ),
+  "http_server.https.listen": ready(addresses, "8088", "Where pages are served over HTTPS."),
+  "http_server.https.key": ready(text, "", HTTPS_KEY),
+  "http_server.https.cert": ready(text, "", "PEM file of the certificate and the chain above it, see http_server.https.key."),
+
+  "rtc_server.enabled": ready(
+    flag,
+    "off",
+    "Whether WebRTC is served at all. A vhost's rtc must be enabled too. Off: WHIP and WHEP are answered with that reason.",
+  ),
+  "rtc_server.listen": ready(
+    addresses,
+    "8000",
+    `The UDP port of all WebRTC sessions; it must be open in the firewall. An address binds to that one only; else one socket is bound
+    on each address of the machine, so that answers leave from the address that was asked.`,
+  ),
+  "rtc_server.protocol": later(
+    choice("udp", "tcp", "all"),
+    "udp",
+    "Which candidates an answer offers: udp, tcp, or all for both. tcp and all need rtc_server.tcp to be enabled.",
+  ),
+  "rtc_server.candidate": ready(
+    candidates,
+    "*",
+    `The addresses that clients are told to send media to: IP addresses or host names. * finds them by itself from the interfaces.
+    Behind NAT or in a container it must be the address that viewers can reach: candidate 203.0.113.7; or candidate $CANDIDATE; when
+    that variable is not set, it is *. A wrong one shows as a player that stays black and then says it cannot connect.`,
+    { unset: "*" },
+  ),
+  "rtc_server.use_auto_detect_network_ip": ready(
+    flag,
+    "on",
+    "Whether candidate * offers the addresses of the network interfaces. Off: only what the API request's host gives.",
+  ),
+  "rtc_server.ip_family": ready(choice("ipv4", "ipv6", "all"), "ipv4", "Which addresses of the interfaces candidate * offers."),
+  "rtc_server.api_as_candidates": ready(
+    flag,
+    "on",
+    "Whether the host that the API was asked at is a candidate too: who reaches the API by an address usually reaches media there.",
+  ),
+  "rtc_server.resolve_api_domain": ready(
+    flag,
+    "on",
+    "Whether that host, when it is a name, is resolved to an address for the candidate.",
+  ),
+  "rtc_server.keep_api_domain": ready(
+    flag,
+    "off",
+    "Whether that name is also offered as it is. Some clients resolve it themselves; Firefox ignores names.",
+  ),
+  "rtc_server.ecdsa": ready(
+    flag,
+    "on",
+    "Whether the DTLS certificate has an ECDSA P-256 key. Off: RSA-2048, for clients too old for it; each handshake then costs more.",
+  ),
+  "rtc_server.whep_compat": ready(
+    flag,
+    "off",
+    "Whether WHEP answers as older test suites expect: 404 for a stream that is not live (else 409), 405 for GET.",
+  ),
+  "rtc_server.tcp.enabled": later(
+    flag,
+    "off",
+    "Whether media may also come and go over TCP (ICE-TCP), for networks that block UDP.",
+  ),
+  "rtc_server.tcp.listen": later(addresses, "8000", "The TCP port for that. It may be the port of http_api or http_server."),
+
+  "vhost.enabled": ready(flag, "on", "Whether this vhost is served. Off: publishing to it and playing from it are refused."),
+
+  "vhost.rtc.enabled": ready(flag, "off", "Whether streams of this vhost can be published and watched over WebRTC."),
+  "vhost.rtc.nack": ready(
+    flag,
+    "on",
+    "Whether lost packets are sent again (NACK), in both directions. Off: every loss shows until the next key frame.",
+  ),
+  "vhost.rtc.twcc": ready(
+    flag,
+    "on",
+    "Whether transport-wide congestion control is negotiated. Off: publishing browsers lower their picture for want of feedback.",
+  ),
+  "vhost.rtc.stun_timeout": ready(
+    seconds(1, 3600),
+    "30",
+    "Seconds without any packet from a WebRTC client after which its session ends.",
+  ),
+  "vhost.rtc.dtls_role": ready(
+    choice("passive", "active"),
+    "passive",
+    "Which side the gateway takes in the DTLS handshake when the offer leaves it open (actpass). passive waits for the client.",
+  ),
+  "vhost.rtc.rtmp_to_rtc": ready(
+    flag,
+    "off",
+    `Whether what is published over RTMP can be watched over WebRTC. Video is passed on as it is, AAC becomes Opus by one ffmpeg child
+    per stream, which runs only while somebody watches.`,
+  ),
+  "vhost.rtc.rtc_to_rtmp": later(
+    flag,
+    "off",
+    "Whether what is published over WebRTC can be watched over RTMP, HTTP-FLV and HLS; Opus becomes AAC by one ffmpeg child per stream.",
+  ),
+  "vhost.rtc.bframe": ready(
+    choiceWith({ discard: "drop" }, "auto", "drop", "transcode", "keep"),
+    "auto",
+    `What happens to B-frames, which WebRTC cannot show, on the way from RTMP. auto: a stream that has them is re-encoded while somebody
+    watches over WebRTC and the machine has room, else they are dropped. transcode: always re-encoded (13 to 25 % of a core at 720p25).
+    drop: what is not referenced is left out, the frame rate falls to about half. keep: passed on, for native viewers only; browsers
+    then show about one frame a second. Encoders that send none (x264's zerolatency) need none of it.`,
+  ),
+  "vhost.rtc.opus_bitrate": ready(
+    integer(8_000, 320_000, "bit/s"),
+    "64000",
+    "Bits per second of the Opus that viewers over WebRTC get.",
+  ),
+  "vhost.rtc.aac_bitrate": ready(
+    integer(8_000, 320_000, "bit/s"),
+    "128000",
+    "Bits per second of the AAC that Opus is converted to.",
+  ),
+  "vhost.rtc.pli_for_rtmp": ready(
+    seconds(0.5, 30),
+    "6.0",
+    `Seconds between key frames that a WebRTC publisher is asked for while its stream is converted for RTMP, FLV or HLS. Shorter: those
+    viewers join sooner and the publisher spends more of its bit rate on key frames.`,
+  ),
+  "vhost.rtc.keep_avc_nalu_sei": ready(
+    flag,
+    "on",
+    "Whether SEI units (captions, time codes) of H.264 are passed on to viewers over WebRTC.",
+  ),
+
+  "vhost.play.gop_cache": ready(
+    flag,
+    "on",
+    `Whether the frames since the last key frame are kept, so that a new viewer has a picture at once. Off: it waits for the next key
+    frame, and memory per stream is smaller.`,
+  ),
+  "vhost.play.gop_cache_max_frames": ready(
+    integer(1, 100_000),
+    "2500",
+    "How many frames are kept at most; a longer group of pictures is not kept, and new viewers wait for the next key frame.",
+  ),
+  "vhost.play.queue_length": ready(
+    seconds(0.5, 120),
+    "30",
+    "Seconds that a viewer over RTMP or HTTP may lag behind before it falls forward to the next key frame.",
+  ),
+
+  "vhost.publish.firstpkt_timeout": ready(
+    milliseconds(100, 600_000),
+    "20000",
+    "Milliseconds that a publisher may take for its first picture or sound; then its session ends with that reason.",
+  ),
+  "vhost.publish.normal_timeout": ready(
+    milliseconds(100, 600_000),
+    "5000",
+    "Milliseconds that a publisher may be silent after that; then its session ends, and the stream waits for it (grace).",
+  ),
+  "vhost.publish.grace": ready(
+    milliseconds(0, 600_000),
+    "10000",
+    "Milliseconds that viewers stay connected after the publisher has left; when it comes back meanwhile, they just go on watching.",
+  ),
+  "vhost.publish.takeover": ready(
+    choice("on", "stale", "off"),
+    "stale",
+    `Who may publish a stream that is live. stale: the same address or credentials, or anybody once the publisher is silent (an encoder
+    that reconnects after a network change); on: everybody, the newest wins; off: nobody, a second publisher is always refused.`,
+  ),
+
+  "vhost.http_remux.enabled": later(flag, "off", "Whether streams of this vhost can be watched over HTTP-FLV and WebSocket-FLV."),
+  "vhost.http_remux.mount": later(text, "[vhost]/[app]/[stream].flv", "The path it is found at."),
+
+  "vhost.hls.enabled": later(flag, "off", "Whether streams of this vhost can be watched over HLS."),
+  "vhost.hls.hls_fragment": later(seconds(0.5, 60), "10", "Seconds per segment: a segment ends at the first key frame after it."),
+  "vhost.hls.hls_window": later(seconds(1, 3600), "60", "Seconds of segments that a playlist holds."),
+
+  "vhost.http_hooks.enabled": later(flag, "off", "Whether your own server is asked and told about publishing and playing.", {
+    danger: "nobody is asked, everybody may publish and play",
+  }),
+  "vhost.http_hooks.on_publish": later(
+    texts,
+    undefined,
+    hook("before a publisher is let in; an answer other than 0 refuses it"),
+    {
+      example: "http://127.0.0.1:8085/api/v1/streams",
+    },
+  ),
+  "vhost.http_hooks.on_unpublish": later(texts, undefined, hook("when a publisher has left"), {
+    example: "http://127.0.0.1:8085/api/v1/streams",
+  }),
+  "vhost.http_hooks.on_play": later(texts, undefined, hook("before a viewer is let in; an answer other than 0 refuses it"), {
+    example: "http://127.0.0.1:8085/api/v1/sessions",
+  }),
+  "vhost.http_hooks.on_stop": later(texts, undefined, hook("when a viewer has left"), {
+    example: "http://127.0.0.1:8085/api/v1/sessions",
+  }),
+  "vhost.http_hooks.on_hls": later(texts, undefined, hook("for each finished HLS segment"), {
+    example: "http://127.0.0.1:8085/api/v1/hls",
+  }),
+  "vhost.http_hooks.on_dvr": later(texts, undefined, hook("for each finished recording"), {
+    example: "http://127.0.0.1:8085/api/v1/dvrs",
+  }),
+
+  "vhost.security.enabled": later(
+    flag,
+    "off",
+    "Whether the allow and deny rules hold: the first that matches wins, else it is denied.",
+    {
+      danger: "no rule holds, everybody may publish and play",
+    },
+  ),
+  "vhost.security.allow": later(texts, undefined, "Lets in: publish or play, then all, an IP or a network (CIDR).", {
+    repeats: true,
+    example: "publish 10.0.0.0/8",
+  }),
+  "vhost.security.deny": later(texts, undefined, "Refuses: publish or play, then all, an IP or a network (CIDR).", {
+    repeats: true,
+    example: "play 192.0.2.1",
+  }),
+
+  "vhost.refer.enabled": later(flag, "off", "Whether only players on pages of given sites may watch.", {
+    danger: "players on every page may watch",
+  }),
+  "vhost.forward.enabled": later(flag, "off", "Whether what is published here is pushed on to other RTMP servers."),
+  "vhost.dvr.enabled": later(flag, "off", "Whether what is published here is recorded to files."),
+  "vhost.cluster.enabled": later(flag, "off", "Whether this vhost is an edge that fetches from an origin server."),
+  "vhost.transcode.enabled": later(flag, "off", "Whether ffmpeg makes further versions of a stream."),
+} as const satisfies Readonly<Record<string, Directive>>;
+
+export type DirectivePath = keyof typeof DIRECTIVES;
+export type ValueAt<P extends DirectivePath> = (typeof DIRECTIVES)[P] extends Directive<infer T> ? T : never;
+
+/** What stands above a block in the manual. */
+export const BLOCKS: Readonly<Record<string, string>> = {
+  rtmps: "RTMP over TLS.",
+  http_api: "The HTTP API: WHIP and WHEP, what is live, who watches, metrics.",
+  "http_api.auth": "Who may use the API.",
+  "http_api.https": "The API over HTTPS.",
+  http_server: "Pages, players, and media over HTTP.",
+  "http_server.https": "The same over HTTPS.",
+  rtc_server: "WebRTC, for the whole gateway.",
+  "rtc_server.tcp": "WebRTC over TCP.",
+  vhost: `What holds for the streams of one vhost; __defaultVhost__ serves every name that has no block of its own. A client selects one
+    by rtmp://host/app/stream?vhost=NAME. An environment name SRS_VHOST_… holds for all vhosts.`,
+  "vhost.rtc": "WebRTC for streams of this vhost, and the bridges.",
+  "vhost.play": "How viewers are served.",
+  "vhost.publish": "How publishers are served.",
+  "vhost.http_remux": "HTTP-FLV.",
+  "vhost.hls": "HLS.",
+  "vhost.http_hooks": "Callbacks to your own server.",
+  "vhost.security": "Who may publish and play, by address.",
+  "vhost.refer": "Who may play, by page.",
+  "vhost.forward": "Relay to other servers.",
+  "vhost.dvr": "Recording.",
+  "vhost.cluster": "Edges and origins.",
+  "vhost.transcode": "Further versions of a stream.",
+};
+
+/** Blocks of which only the switch is known yet: what else stands in them is accepted unread. */
+export const OPEN_BLOCKS: ReadonlySet<string> = new Set([
+  "vhost.http_remux",
+  "vhost.hls",
+  "vhost.http_hooks",
+  "vhost.refer",
+  "vhost.forward",
+  "vhost.dvr",
+  "vhost.cluster",
+  "vhost.transcode",
+]);
+
+/** Other names that files use for a directive or a block. */
+export const ALIASES: Readonly<Record<string, string>> = {
+  "rtmp.listen": "listen",
+  http_stream: "http_server", // SRS 2
+  srs_log_level_v2: "log_level",
+  "vhost.http": "vhost.http_remux",
+  "vhost.gop_cache": "vhost.play.gop_cache", // SRS 2 has these directly in the vhost
+  "vhost.queue_length": "vhost.play.queue_length",
+  "vhost.publish_1stpkt_timeout": "vhost.publish.firstpkt_timeout",
+  "vhost.publish_normal_timeout": "vhost.publish.normal_timeout",
+};
+
+/** Directives that say with other words what one of ours says; "" says nothing. A word that is not in the list is an error. */
+export const TRANSLATED: Readonly<
+  Record<string, { readonly to: DirectivePath; readonly words: Readonly<Record<string, string>> }>
+> = {
+  "vhost.rtc.keep_bframe": { to: "vhost.rtc.bframe", words: { on: "keep", off: "" } },
+  // In that older scheme of SRS "trace" is the usual amount and "info" the chatty one.
+  srs_log_level: { to: "log_level", words: { verbose: "trace", info: "debug", trace: "info", warn: "warn", error: "error" } },
+};
+
+/** Directives and blocks of SRS that mean nothing here, with the reason; their content is accepted unread. */
+export const FOREIGN: Readonly<Record<string, string>> = {
+  daemon: "the gateway stays in the foreground; a service manager puts it into the background",
+  pid: "the gateway writes no pid file",
+  ff_log_dir: "ffmpeg's messages go to the gateway's log",
+  srs_log_tank: "the log goes to standard error",
+  srs_log_file: "the log goes to standard error",
+  log_file: "the log goes to standard error",
+  utc_time: "log times have their zone",
+  work_dir: "the working directory stays",
+  asprocess: "not needed here",
+  empty_ip_ok: "not needed here",
+  grace_start_wait: "ending takes at most 5 seconds",
+  grace_final_wait: "ending takes at most 5 seconds",
+  force_grace_quit: "ending is always graceful",
+  in_docker: "not needed here",
+  disable_daemon_for_docker: "not needed here",
+  auto_reload_for_docker: "SIGHUP reloads",
+  inotify_auto_reload: "SIGHUP reloads",
+  query_latest_version: "the gateway calls nobody",
+  first_wait_for_qlv: "the gateway calls nobody",
+  tcmalloc_release_rate: "Node manages its memory",
+  threads: "not needed here",
+  circuit_breaker: "not in this gateway",
+  tencentcloud_cls: "not in this gateway",
+  tencentcloud_apm: "not in this gateway",
+  exporter: "metrics are served at /metrics of the API",
+  heartbeat: "not in this gateway",
+  stats: "not needed here",
+  server_id: "it is made at each start",
+  vhost_is_edge: "not in this gateway",
+  chunk_size: "the gateway chooses the chunk size",
+  stream_caster: "not in this gateway",
+  srt_server: "not in this gateway",
+  rtsp_server: "not in this gateway",
+  gb28181: "not in this gateway",
+  sip: "not in this gateway",
+  rtmp: "only rtmp.listen has a meaning here",
+  "http_api.raw_api": "reload by SIGHUP",
+  "rtc_server.reuseport": "one process serves the port",
+  "rtc_server.merge_nalus": "the packetiser decides",
+  "rtc_server.encrypt": "media is always encrypted",
+  "rtc_server.black_hole": "media is always encrypted",
+  "rtc_server.perf_stat": "see /metrics of the API",
+  "vhost.tcp_nodelay": "it is always on",
+  "vhost.min_latency": "latency is always as low as it can be",
+  "vhost.chunk_size": "the gateway chooses the chunk size",
+  "vhost.in_ack_size": "the gateway chooses the window",
+  "vhost.out_ack_size": "the gateway chooses the window",
+  "vhost.mr": "what arrives is passed on at once",
+  "vhost.mw_latency": "what arrives is passed on at once",
+  "vhost.time_jitter": "timestamps are always made continuous",
+  "vhost.mix_correct": "timestamps are always made continuous",
+  "vhost.atc": "timestamps are always made continuous",
+  "vhost.bandcheck": "not in this gateway",
+  "vhost.mode": "not in this gateway",
+  "vhost.origin": "not in this gateway",
+  "vhost.token_traverse": "not in this gateway",
+  "vhost.vhost": "not in this gateway",
+  "vhost.debug_srs_upnode": "not in this gateway",
+  "vhost.http_static": "files are served from http_server.dir",
+  "vhost.hds": "not in this gateway",
+  "vhost.dash": "not in this gateway",
+  "vhost.srt": "not in this gateway",
+  "vhost.rtsp": "not in this gateway",
+  "vhost.exec": "not in this gateway",
+  "vhost.ingest": "not in this gateway",
+  "vhost.play.mw_latency": "what arrives is passed on at once",
+  "vhost.play.mw_msgs": "what arrives is passed on at once",
+  "vhost.play.send_min_interval": "what arrives is passed on at once",
+  "vhost.play.reduce_sequence_header": "a sequence header is sent when it changes",
+  "vhost.play.time_jitter": "timestamps are always made continuous",
+  "vhost.play.mix_correct": "timestamps are always made continuous",
+  "vhost.play.atc": "timestamps are always made continuous",
+  "vhost.play.atc_auto": "timestamps are always made continuous",
+  "vhost.publish.mr": "what arrives is passed on at once",
+  "vhost.publish.mr_latency": "what arrives is passed on at once",
+  "vhost.publish.parse_sps": "it is always read",
+  "vhost.publish.try_annexb_first": "the form is recognised",
+  "vhost.publish.kickoff_for_idle": "not in this gateway",
+  "vhost.rtc.aac": "see rtmp_to_rtc and rtc_to_rtmp",
+  "vhost.rtc.stun_strict_check": "integrity is always checked",
+  "vhost.rtc.dtls_version": "DTLS 1.2",
+  "vhost.rtc.drop_for_pt": "not in this gateway",
+  "vhost.rtc.init_rate_from_sdp": "not in this gateway",
+  "vhost.rtc.rtc_to_rtmp_fallback": "not in this gateway",
+  "vhost.rtc.nack_no_copy": "not needed here",
+};
+
+/** `SRS_RTC_SERVER_TCP_ENABLED` of `rtc_server.tcp.enabled`. */
+export function environmentName(path: string): string {
+  return `SRS_${path.replaceAll(".", "_").toUpperCase()}`;
+}
+
+/** The table row of a path, or undefined. */
+export function directiveAt(path: string): Directive | undefined {
+  return Object.hasOwn(DIRECTIVES, path) ? DIRECTIVES[path as DirectivePath] : undefined;
+}
+
+export function isDirectivePath(path: string): path is DirectivePath {
+  return Object.hasOwn(DIRECTIVES, path);
+}
+
+export const DIRECTIVE_PATHS = Object.keys(DIRECTIVES) as readonly DirectivePath[];

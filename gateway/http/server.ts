@@ -1,0 +1,190 @@
+// The HTTP side (EDGE): which addresses listen, and which routes each of them has.
+//
+// | listener    | pages | /rtc/v1/whip, whep | /api/v1                          |
+// | http_api    |       | yes                | everything                       |
+// | http_server | yes   | yes                | versions and streams, read only  |
+// | both on one | yes   | yes                | everything                       |
+//
+// The HTTP server's port has what its own pages need, so that one open port is enough for a viewer; what tells about viewers or
+// changes things stays on the API's port, which an operator may keep to himself.
+
+import { performance } from "node:perf_hooks";
+
+import fastify, { type FastifyInstance } from "fastify";
+
+import type { Config, ListenAddress } from "../config/config.js";
+import { addApi, apiIndex, sendApiError } from "./api.js";
+import { type Credentials, formatAddress, HttpListener, readCredentials } from "./listener.js";
+import { addPages } from "./pages.js";
+import { sendProblem } from "./problem.js";
+import { RateLimit, type RateLimitOptions } from "./rate-limit.js";
+import type { HttpLog, HttpServices } from "./services.js";
+import { addWhipWhep, MAX_SDP } from "./whip-whep.js";
+
+export type HttpOptions = Pick<Config, "httpApi" | "httpServer" | "maxConnections"> & {
+  /** `rtc_server.whep_compat`. Default false. */
+  readonly whepCompat?: boolean;
+  readonly services: HttpServices;
+  readonly log: HttpLog;
+  /** Folder of the built-in pages. Default the package's own. */
+  readonly players?: string;
+  readonly rateLimit?: RateLimitOptions;
+};
+
+export type Role = "api" | "server";
+
+export class HttpServer {
+  readonly #options: HttpOptions;
+  readonly #rateLimit: RateLimit;
+  readonly #apps: FastifyInstance[] = [];
+  #listeners: HttpListener[] = [];
+
+  constructor(options: HttpOptions) {
+    this.#options = options;
+    this.#rateLimit = new RateLimit(options.rateLimit);
+  }
+
+  /** Opens every configured address, or none. @throws Error naming port and directive */
+  async start(): Promise<void> {
+    const { maxConnections, log } = this.#options;
+    const connections = { open: 0 };
+    try {
+      const doors = await planDoors(this.#options);
+      const apps = new Map<string, FastifyInstance>();
+      for (const { directive, address, roles, credentials } of doors) {
+        const key = [...roles].sort().join("+");
+        const app = apps.get(key) ?? (await this.app(roles));
+        apps.set(key, app);
+        const handler = app.routing.bind(app);
+        const listener = await HttpListener.open({
+          directive,
+          address,
+          handler,
+          credentials,
+          maxConnections,
+          connections,
+          maxExpectedBody: MAX_SDP,
+        });
+        this.#listeners.push(listener);
+        const { address: host, port } = listener.address;
+        log.info({ address: formatAddress({ host, port }), for: key, secure: listener.isSecure }, "http listens");
+      }
+    } catch (error) {
+      await this.close();
+      throw error;
+    }
+  }
+
+  /** Where it listens, with the ports that were asked for as 0. */
+  get addresses(): { directive: string; host: string; port: number; isSecure: boolean }[] {
+    return this.#listeners.map(({ directive, address, isSecure }) => ({
+      directive,
+      host: address.address,
+      port: address.port,
+      isSecure,
+    }));
+  }
+
+  /** Ends within about a second, also with connections kept open. Idempotent. */
+  async close(): Promise<void> {
+    const listeners = this.#listeners;
+    this.#listeners = [];
+    await Promise.all(listeners.map((listener) => listener.close()));
+    await Promise.all(this.#apps.splice(0).map((app) => app.close()));
+  }
+
+  /** The routes of a listener without the listener: for tests by `inject`. */
+  async app(roles: ReadonlySet<Role>): Promise<FastifyInstance> {
+    const { services, httpApi, httpServer, log } = this.#options;
+    const crossdomain = roles.has("api") ? httpApi.crossdomain : httpServer.crossdomain;
+    const app = fastify({
+      logger: false,
+      exposeHeadRoutes: false,
+      routerOptions: { ignoreTrailingSlash: true, maxParamLength: 256 },
+    });
+    this.#apps.push(app);
+    app.setNotFoundHandler((request, reply) => {
+      if (request.url.startsWith("/api/"))
+        return sendApiError(reply, 404, 404, `no such endpoint: ${request.method} ${request.url.split("?", 1)[0]}`);
+      return sendProblem(reply, "not-found", "There is nothing at this address.");
+    });
+    app.setErrorHandler((error: Error & { statusCode?: number }, request, reply) => {
+      const status = error.statusCode ?? 500;
+      if (status >= 500)
+        log.error({ err: error, method: request.method, url: request.url.split("?", 1)[0] }, "an HTTP request failed");
+      return sendApiError(reply, status, status, status >= 500 ? "internal error, see the log" : error.message);
+    });
+    await app.register(async (scope) => {
+      addWhipWhep(scope, {
+        rtc: services.rtc,
+        unavailable: services.rtcUnavailable ?? "WebRTC is switched off here (rtc_server.enabled).",
+        compat: this.#options.whepCompat ?? false,
+        crossdomain,
+        rateLimit: this.#rateLimit,
+        now: () => performance.now(),
+        log,
+      });
+    });
+    if (httpApi.enabled) {
+      await app.register(async (scope) => addApi(scope, { services, crossdomain, scope: roles.has("api") ? "all" : "public" }));
+    }
+    if (roles.has("server")) {
+      const { players } = this.#options;
+      await app.register(async (scope) => addPages(scope, { dir: httpServer.dir, ...(players !== undefined && { players }) }));
+    } else {
+      app.get("/", async () => apiIndex(services));
+    }
+    await app.ready();
+    return app;
+  }
+}
+
+type Door = {
+  readonly directive: string;
+  readonly address: ListenAddress;
+  readonly roles: Set<Role>;
+  readonly credentials: Credentials | undefined;
+};
+
+/** One door per address: where API and HTTP server are given the same one, it serves both. */
+async function planDoors({ httpApi, httpServer }: HttpOptions): Promise<Door[]> {
+  const doors: Door[] = [];
+  const add = (role: Role, directive: string, listen: readonly ListenAddress[], credentials: Credentials | undefined) => {
+    for (const address of listen) {
+      const same =
+        address.port === 0
+          ? undefined
+          : doors.find((door) => door.address.port === address.port && overlap(door.address, address));
+      if (same === undefined) {
+        doors.push({ directive, address, roles: new Set([role]), credentials });
+        continue;
+      }
+      const isEqual = same.address.host === address.host && (same.credentials === undefined) === (credentials === undefined);
+      if (!isEqual) {
+        const both = `${formatAddress(same.address)} of ${same.directive}`;
+        throw new Error(
+          `${directive}: port ${address.port} (${formatAddress(address)}) overlaps ${both}: give both the same address, or different ports`,
+        );
+      }
+      same.roles.add(role);
+    }
+  };
+  for (const [role, section, config] of [
+    ["api", "http_api", httpApi],
+    ["server", "http_server", httpServer],
+  ] as const) {
+    if (!config.enabled) continue;
+    add(role, `${section}.listen`, config.listen, undefined);
+    if (config.https.enabled)
+      add(role, `${section}.https.listen`, config.https.listen, await readCredentials(`${section}.https`, config.https));
+  }
+  return doors;
+}
+
+/** Two listening addresses of one port that cannot both be had. */
+function overlap(a: ListenAddress, b: ListenAddress): boolean {
+  if (a.host === b.host || a.host === undefined || b.host === undefined) return true;
+  const isV6 = (host: string) => host.includes(":");
+  if (isV6(a.host) !== isV6(b.host)) return false; // `[::]` is opened for IPv6 only
+  return [a.host, b.host].some((host) => host === "::" || host === "0.0.0.0");
+}

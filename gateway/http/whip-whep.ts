@@ -1,0 +1,231 @@
+// WHIP (RFC 9725) and WHEP (draft-ietf-wish-whep) over HTTP: the endpoints, and one resource per session.
+//
+//   /rtc/v1/whep/        POST an offer → 201, Location /rtc/v1/whep/ID
+//   /rtc/v1/whep/ID      DELETE ends the session
+//   /rtc/v1/whip/ …      the same for publishers
+
+import { createHash } from "node:crypto";
+import type { IncomingMessage } from "node:http";
+
+import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+
+import { Refusal } from "../media/errors.js";
+import { parseOfferQuery } from "./offer-query.js";
+import { HttpProblem, sendProblem } from "./problem.js";
+import type { RateLimit } from "./rate-limit.js";
+import { readBody } from "./request-body.js";
+import type { HttpLog, RtcService, SessionOffer } from "./services.js";
+
+export type WhipWhepOptions = {
+  readonly rtc: RtcService | undefined;
+  /** Why `rtc` is undefined, one sentence. */
+  readonly unavailable: string;
+  /** `whep_compat`: 404 for a stream that is not live, 405 for GET and HEAD. */
+  readonly compat: boolean;
+  /** CORS headers on every answer. */
+  readonly crossdomain: boolean;
+  /** For POST, PATCH and DELETE. */
+  readonly rateLimit: RateLimit;
+  /** Monotonic time in milliseconds. */
+  readonly now: () => number;
+  readonly log: HttpLog;
+};
+
+/** Largest SDP taken: a browser's offer has 5 to 15 KB, one with a hundred m-sections 200 KB. */
+export const MAX_SDP = 256 << 10;
+
+type Kind = "whip" | "whep";
+
+/** Adds the routes to an app of its own scope: its body parsers and error handler are only theirs. */
+export function addWhipWhep(app: FastifyInstance, options: WhipWhepOptions): void {
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser("*", async (request: FastifyRequest, body: IncomingMessage) =>
+    readBody(body, MAX_SDP, Number(request.headers["content-length"] ?? Number.NaN)),
+  );
+  app.setErrorHandler((error: FastifyError, request, reply) => answerError(options, error, request, reply));
+  if (options.crossdomain) {
+    app.addHook("onRequest", async (_request, reply) => {
+      reply
+        .header("Access-Control-Allow-Origin", "*")
+        .header("Access-Control-Expose-Headers", "Location, Link, ETag, Retry-After");
+    });
+  }
+  app.addHook("onRequest", async (request) => {
+    if (!LIMITED.has(request.method) || options.rateLimit.take(options.now(), clientAddress(request))) return;
+    throw new HttpProblem("too-many-requests", "This address asks too often: wait a second.");
+  });
+  for (const kind of ["whip", "whep"] as const) {
+    addEndpoint(app, kind, options);
+    addSession(app, kind, options);
+  }
+}
+
+const LIMITED = new Set(["POST", "PATCH", "DELETE"]);
+
+function addEndpoint(app: FastifyInstance, kind: Kind, options: WhipWhepOptions): void {
+  const url = `/rtc/v1/${kind}/`;
+  app.post(url, { onRequest: async (request) => requireContentType(request, "application/sdp") }, async (request, reply) => {
+    const offer = readOffer(request);
+    const rtc = requireRtc(options);
+    const accept = kind === "whep" ? rtc.play : rtc.publish;
+    if (accept === undefined) throw new Refusal("unavailable", "This gateway does not take WebRTC publishers yet.");
+    const { id, sdp } = await accept.call(rtc, offer);
+    // Somebody who has hung up meanwhile will never use the session, nor delete it.
+    if (request.socket.destroyed) rtc.closeSession(id, "the client left before the answer");
+    return reply
+      .code(201)
+      .header("Location", `/rtc/v1/${kind}/${id}`)
+      .header("ETag", entityTag(id))
+      .header("Cache-Control", "no-store")
+      .header("Content-Type", "application/sdp")
+      .send(sdp);
+  });
+  const read = async (request: FastifyRequest, reply: FastifyReply) => {
+    if (options.compat) throw notAllowed(request, "POST, OPTIONS");
+    if (kind === "whep" && request.method === "HEAD") return reply.code(200).header("Content-Type", "application/sdp").send();
+    return reply.code(204).send();
+  };
+  app.route({ method: ["GET", "HEAD"], url, handler: read });
+  app.options(url, async (request, reply) =>
+    answerOptions(request, reply, options, options.compat ? "POST, OPTIONS" : "GET, HEAD, POST, OPTIONS"),
+  );
+  app.route({
+    method: ["PUT", "PATCH", "DELETE"],
+    url,
+    handler: async (request) => {
+      throw notAllowed(request, "GET, HEAD, POST, OPTIONS");
+    },
+  });
+}
+
+type SessionRequest = FastifyRequest<{ Params: { id: string } }>;
+
+function addSession(app: FastifyInstance, kind: Kind, options: WhipWhepOptions): void {
+  const url = `/rtc/v1/${kind}/:id`;
+  const allowed = "GET, HEAD, DELETE, OPTIONS";
+  const requireSession = async (request: FastifyRequest) => {
+    const { id } = (request as SessionRequest).params;
+    if (!options.rtc?.hasSession(id)) throw new Refusal("not-found", "The session has ended or never was.");
+  };
+  // If-Match is not looked at: whoever knows the URL may end the session (RFC 9725 section 4.2).
+  app.delete(url, async (request, reply) => {
+    const { id } = (request as SessionRequest).params;
+    if (!options.rtc?.closeSession(id, "the client deleted it"))
+      throw new Refusal("not-found", "The session has ended or never was.");
+    return reply.code(200).send();
+  });
+  app.route({
+    method: ["GET", "HEAD"],
+    url,
+    handler: async (request, reply) => {
+      if (options.compat) throw notAllowed(request, "DELETE, OPTIONS");
+      await requireSession(request);
+      return reply.code(204).send();
+    },
+  });
+  app.options(url, async (request, reply) => answerOptions(request, reply, options, allowed));
+  app.route({
+    method: ["POST", "PUT", "PATCH"],
+    url,
+    onRequest: requireSession, // before the body is read
+    handler: async (request) => {
+      const why =
+        request.method === "PATCH" ? "Trickle ICE and ICE restarts are not offered; the answer holds all candidates." : undefined;
+      throw notAllowed(request, allowed, why);
+    },
+  });
+}
+
+function requireRtc(options: WhipWhepOptions): RtcService {
+  if (options.rtc === undefined) throw new Refusal("unavailable", options.unavailable);
+  return options.rtc;
+}
+
+function notAllowed(request: FastifyRequest, allow: string, why = `${request.method} is not offered here.`): HttpProblem {
+  return new HttpProblem("method-not-allowed", why, { Allow: allow });
+}
+
+/** Compares the type itself: parameters, case and spaces are the client's own business (RFC 9110 section 8.3.1). */
+function requireContentType(request: FastifyRequest, expected: string): void {
+  const given = request.headers["content-type"];
+  if (given?.split(";", 1)[0]?.trim().toLowerCase() === expected) return;
+  throw new HttpProblem(
+    "content-type",
+    `Send Content-Type: ${expected}${given === undefined ? "." : `, not ${given.slice(0, 80)}.`}`,
+    {
+      "Accept-Post": expected,
+    },
+  );
+}
+
+function readOffer(request: FastifyRequest): SessionOffer {
+  const at = request.url.indexOf("?");
+  const query = parseOfferQuery(at < 0 ? "" : request.url.slice(at + 1));
+  const sdp = Buffer.isBuffer(request.body) ? decodeSdp(request.body) : "";
+  if (sdp.trim() === "") throw new Refusal("bad-request", "The body is empty: an SDP offer is needed.");
+  if (!/^v=0\r?\n/.test(sdp)) throw new Refusal("bad-request", 'The body is no SDP: it must begin with the line "v=0".');
+  const pageUrl = request.headers.referer ?? request.headers.origin;
+  return {
+    ...query,
+    sdp,
+    address: clientAddress(request),
+    apiHost: hostOf(request.headers.host ?? ""),
+    ...(pageUrl !== undefined && { pageUrl: pageUrl.slice(0, 1024) }),
+  };
+}
+
+function decodeSdp(body: Buffer): string {
+  if (body.includes(0)) throw new Refusal("bad-request", "The body is no SDP: it holds a zero byte.");
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(body);
+  } catch {
+    throw new Refusal("bad-request", "The body is no SDP: it is not UTF-8.");
+  }
+}
+
+/** Host of a Host header without port and brackets; empty when it is neither a name nor an address. */
+function hostOf(host: string): string {
+  const match = /^(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9._-]{1,253}))(?::\d{1,5})?$/.exec(host);
+  return match?.[1] ?? match?.[2] ?? "";
+}
+
+/** The peer's address, IPv4 as IPv4 also on a dual-stack socket. */
+export function clientAddress(request: FastifyRequest): string {
+  return (request.socket.remoteAddress ?? "").replace(/^::ffff:(?=\d+\.)/, "");
+}
+
+/** Strong, quoted, one per ICE session (RFC 9725 section 4.3.1): made from the id, so that nobody has to remember it. */
+function entityTag(id: string): string {
+  return `"${createHash("sha256").update(`ice:${id}`).digest("base64url").slice(0, 22)}"`;
+}
+
+function answerOptions(request: FastifyRequest, reply: FastifyReply, options: WhipWhepOptions, allow: string): FastifyReply {
+  reply.code(200).header("Allow", allow).header("Accept-Post", "application/sdp").header("Content-Length", "0");
+  if (options.crossdomain) addPreflightHeaders(request, reply, "GET, HEAD, POST, PATCH, DELETE, OPTIONS");
+  return reply.send();
+}
+
+/** What a browser asks before it lets a page of another origin talk to us (Fetch standard, Private Network Access). */
+export function addPreflightHeaders(request: FastifyRequest, reply: FastifyReply, methods: string): void {
+  reply
+    .header("Access-Control-Allow-Methods", methods)
+    .header("Access-Control-Allow-Headers", "Authorization, Content-Type, If-Match, If-None-Match, Link")
+    .header("Access-Control-Max-Age", "600");
+  const isPrivate =
+    request.headers["access-control-request-private-network"] ?? request.headers["access-control-request-local-network"];
+  if (isPrivate === "true") reply.header("Access-Control-Allow-Private-Network", "true");
+}
+
+function answerError(options: WhipWhepOptions, error: FastifyError, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  if (error instanceof HttpProblem) return sendProblem(reply.headers(error.headers), error.code, error.message);
+  if (error instanceof Refusal) {
+    if (error.code === "unauthorized") reply.header("WWW-Authenticate", "Bearer");
+    return sendProblem(reply, error.code, error.message, error.code === "not-live" && options.compat ? 404 : undefined);
+  }
+  // What fastify itself turns down: a content type that cannot be parsed, a body cut short.
+  if (error.statusCode === 415) return sendProblem(reply, "content-type", "The Content-Type header makes no sense.");
+  if (error.statusCode !== undefined && error.statusCode < 500)
+    return sendProblem(reply, "bad-request", error.message, error.statusCode);
+  options.log.error({ err: error, method: request.method, url: request.url.split("?", 1)[0] }, "a WHIP or WHEP request failed");
+  return sendProblem(reply, "internal", "The gateway's log says what.");
+}

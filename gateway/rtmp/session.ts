@@ -1,0 +1,414 @@
+// One client of the RTMP server, as an engine: bytes and the time in; bytes, requests and frames out. RTMP 1.0 sections 5 to 7 and
+// what encoders add (releaseStream, FCPublish, FCUnpublish, _checkbw, getStreamLength, @setDataFrame).
+
+import { ProtocolError } from "../media/errors.js";
+import { FlvFrameReader, type FrameReceiver } from "../media/flv-frames.js";
+import { AmfObject, type AmfValue, amfObject, readAmf0Prefix } from "./amf.js";
+import { type ChunkLimits, type ChunkMessage, ChunkReader, ChunkWriter } from "./chunk.js";
+import { answerHandshake, checkVersion, HANDSHAKE_SIZE, type RandomBytes } from "./handshake.js";
+import {
+  type Command,
+  commandMessage,
+  controlMessage,
+  MESSAGE,
+  parseMessage,
+  type RtmpMessage,
+  splitAggregate,
+  streamBegin,
+  USER_CONTROL,
+  userControlMessage,
+} from "./message.js";
+import { parseTarget, type RtmpTarget } from "./target.js";
+
+/** A `publish` (or `play`) that waits for `grantPublish`/`refuse`. */
+export type RtmpRequest = RtmpTarget & {
+  readonly tcUrl: string;
+  readonly pageUrl: string | undefined;
+  /** flashVer of `connect`: the name of the encoder. */
+  readonly agent: string | undefined;
+};
+
+/** Who holds the session: a socket, or a test. */
+export interface RtmpSessionOwner extends FrameReceiver {
+  send(bytes: Buffer): void;
+  /** Answer with `grantPublish` or `refuse`, now or later; until then nothing more is read from the client. */
+  onPublish(request: RtmpRequest): void;
+  /** The client wants to play; answer with `refuse`. */
+  onPlay(request: RtmpRequest): void;
+  /** The publish that was granted has ended; the connection may go on. */
+  onUnpublish(reason: string): void;
+  /** The session has ended: send what is queued, then close. Called once. */
+  onClose(reason: string): void;
+}
+
+export type RtmpSessionOptions = {
+  readonly random: RandomBytes;
+  /** Milliseconds for the whole handshake. Default 10000. */
+  readonly handshakeTimeout?: number;
+  /** Milliseconds a client may be connected without publishing or playing. Default 30000. */
+  readonly idleTimeout?: number;
+  /** Every `connect` is rejected with this text: the server is full. */
+  readonly rejection?: string;
+  readonly limits?: Partial<ChunkLimits>;
+};
+
+export type PublishTimeouts = {
+  /** Milliseconds for the first audio or video message. */
+  readonly firstPacketTimeout: number;
+  /** Milliseconds between audio or video messages after that. */
+  readonly normalTimeout: number;
+};
+
+type State = "handshake" | "handshake-ack" | "connecting" | "connected" | "deciding" | "publishing" | "closed";
+
+export class RtmpSession {
+  readonly #owner: RtmpSessionOwner;
+  readonly #options: RtmpSessionOptions;
+  readonly #reader: ChunkReader;
+  readonly #writer = new ChunkWriter();
+  #state: State = "handshake";
+  #pending: Buffer[] = [];
+  #pendingLength = 0;
+  /** Bytes received, in all and at the last acknowledgement. */
+  #received = 0;
+  #acknowledged = 0;
+  #window = WINDOW_SIZE;
+  #app = "";
+  #tcUrl = "";
+  #pageUrl: string | undefined;
+  #agent: string | undefined;
+  #streams = 0;
+  #activeStream = 0;
+  #frames: FlvFrameReader | undefined;
+  #timeouts: PublishTimeouts = { firstPacketTimeout: 0, normalTimeout: 0 };
+  #deadline: number;
+  #deadlineReason = "handshake timeout";
+
+  constructor(now: number, owner: RtmpSessionOwner, options: RtmpSessionOptions) {
+    this.#owner = owner;
+    this.#options = options;
+    this.#reader = new ChunkReader(options.limits);
+    this.#deadline = now + (options.handshakeTimeout ?? HANDSHAKE_TIMEOUT);
+  }
+
+  get state(): State {
+    return this.#state;
+  }
+
+  /** True while a request waits for its answer: the owner should stop reading its socket. */
+  get isWaiting(): boolean {
+    return this.#state === "deciding";
+  }
+
+  /** Takes bytes from the client; they must not change afterwards. @throws ProtocolError */
+  receive(now: number, bytes: Buffer): void {
+    if (this.#state === "closed" || bytes.length === 0) return;
+    this.#received += bytes.length;
+    if (this.#state === "handshake" || this.#state === "handshake-ack") {
+      this.#receiveHandshake(now, bytes);
+    } else {
+      this.#reader.push(bytes);
+      if (this.isWaiting && this.#reader.unread > MAX_UNREAD) {
+        throw new ProtocolError("too-early", `over ${MAX_UNREAD} bytes sent before the answer to publish`);
+      }
+    }
+    this.#drain(now);
+    this.#acknowledge();
+  }
+
+  /** The publish may begin. Does nothing when nothing waits. @throws ProtocolError from what the client had sent behind it */
+  grantPublish(now: number, timeouts: PublishTimeouts): void {
+    if (this.#state !== "deciding") return;
+    this.#state = "publishing";
+    this.#timeouts = timeouts;
+    this.#frames = new FlvFrameReader(this.#owner);
+    this.#arm(now + timeouts.firstPacketTimeout, "no media after publish");
+    this.#write(streamBegin(this.#activeStream));
+    this.#status("status", "NetStream.Publish.Start", "publishing");
+    this.#drain(now);
+  }
+
+  /** Refuses the request that waits, and ends the session. */
+  refuse(code: string, description: string): void {
+    if (this.#state !== "deciding") return;
+    this.#status("error", code, description);
+    this.#end(`refused: ${description}`);
+  }
+
+  /** Tells the client something about its stream, without an end to it. */
+  notify(code: string, description: string): void {
+    if (this.#state === "publishing") this.#status("status", code, description);
+  }
+
+  /** Says goodbye and ends. Idempotent. */
+  close(reason: string): void {
+    if (this.#state === "closed") return;
+    if (this.#state === "publishing") this.#status("status", "NetStream.Unpublish.Success", reason);
+    if (this.#state !== "handshake" && this.#state !== "handshake-ack") {
+      const info = { level: "status", code: "NetConnection.Connect.Closed", description: reason };
+      this.#command(0, "onStatus", 0, [null, amfObject(info)]);
+    }
+    this.#end(reason);
+  }
+
+  nextTimeout(): number {
+    return this.#deadline;
+  }
+
+  onTimeout(now: number): void {
+    if (now < this.#deadline) return;
+    this.close(this.#deadlineReason);
+  }
+
+  #receiveHandshake(now: number, bytes: Buffer): void {
+    if (this.#pendingLength === 0 && this.#state === "handshake") checkVersion(bytes);
+    this.#pending.push(bytes);
+    this.#pendingLength += bytes.length;
+    const needed = this.#state === "handshake" ? 1 + HANDSHAKE_SIZE : HANDSHAKE_SIZE;
+    if (this.#pendingLength < needed) return;
+    const all = this.#pending.length === 1 ? bytes : Buffer.concat(this.#pending);
+    const rest = all.subarray(needed);
+    this.#pending = [];
+    this.#pendingLength = 0;
+    if (this.#state === "handshake") {
+      this.#owner.send(answerHandshake(all, this.#options.random).answer);
+      this.#state = "handshake-ack";
+      if (rest.length > 0) this.#receiveHandshake(now, rest);
+      return;
+    }
+    // C2 is not looked at: half of all clients send something else than the echo of S1.
+    this.#state = "connecting";
+    this.#arm(now + (this.#options.idleTimeout ?? IDLE_TIMEOUT), "connected without publishing");
+    this.#reader.push(rest);
+  }
+
+  #drain(now: number): void {
+    while (
+      this.#state !== "closed" &&
+      this.#state !== "deciding" &&
+      this.#state !== "handshake" &&
+      this.#state !== "handshake-ack"
+    ) {
+      const message = this.#reader.read();
+      if (message === undefined) return;
+      this.#handle(now, message, parseMessage(message));
+    }
+  }
+
+  #handle(now: number, raw: ChunkMessage, message: RtmpMessage): void {
+    switch (message.kind) {
+      case "audio":
+      case "video":
+        if (this.#frames === undefined) return; // late media after an unpublish
+        this.#arm(now + this.#timeouts.normalTimeout, "publisher silent");
+        if (message.kind === "audio") this.#frames.audio(message.timestamp, message.body);
+        else this.#frames.video(message.timestamp, message.body);
+        return;
+      case "aggregate":
+        for (const part of splitAggregate(message.streamId, message.timestamp, message.body)) {
+          if (part.type === MESSAGE.AGGREGATE) throw new ProtocolError("message-aggregate", "an aggregate inside an aggregate");
+          if (part.type >= MESSAGE.AUDIO && part.type <= MESSAGE.DATA_AMF0) this.#handle(now, part, parseMessage(part));
+        }
+        return;
+      case "data":
+        this.#onData(message.timestamp, message.amf0);
+        return;
+      case "command":
+        this.#onCommand(now, message.streamId, message.command);
+        return;
+      case "window-acknowledgement-size":
+        if (message.size > 0) this.#window = message.size;
+        return;
+      case "user-control":
+        if (message.event === USER_CONTROL.PING_REQUEST) {
+          this.#write(userControlMessage(USER_CONTROL.PING_RESPONSE, raw.payload.subarray(2, 6)));
+        }
+        return;
+      case "set-chunk-size": // the chunk reader has obeyed it
+      case "abort": // likewise
+      case "acknowledgement": // what is sent to a publisher needs no window
+      case "set-peer-bandwidth":
+      case "unknown":
+        return;
+    }
+  }
+
+  #onData(timestamp: number, amf0: Buffer): void {
+    if (this.#frames === undefined) return;
+    const { values, end } = readAmf0Prefix(amf0, 1);
+    const body = values[0] === "@setDataFrame" ? amf0.subarray(end) : amf0;
+    // Read whole, although it is passed on as bytes: viewers are not to be handed what makes no sense.
+    const { values: metadata, end: metadataEnd } = readAmf0Prefix(body, 2);
+    if (metadata[0] === "onMetaData" && metadata[1] instanceof AmfObject)
+      this.#frames.data(timestamp, body.subarray(0, metadataEnd));
+  }
+
+  #onCommand(now: number, streamId: number, command: Command): void {
+    const { name, transactionId, values } = command;
+    if (name === "connect") {
+      this.#onConnect(transactionId, values);
+      return;
+    }
+    if (this.#state === "connecting") {
+      this.#status("error", "NetConnection.Connect.Rejected", `${name} before connect`);
+      throw new ProtocolError("command-before-connect", `${name} before connect`);
+    }
+    switch (name) {
+      case "createStream":
+        if (this.#streams >= MAX_STREAMS) throw new ProtocolError("too-many-streams", `over ${MAX_STREAMS} createStream`);
+        this.#streams += 1;
+        this.#result(transactionId, [null, this.#streams]);
+        return;
+      case "releaseStream":
+      case "_checkbw":
+        this.#result(transactionId, [null, undefined]);
+        return;
+      case "getStreamLength":
+        this.#result(transactionId, [null, 0]);
+        return;
+      case "FCPublish":
+        this.#result(transactionId, [null, undefined]);
+        this.#onFc("onFCPublish", "NetStream.Publish.Start", values[1]);
+        return;
+      case "FCUnpublish":
+        this.#result(transactionId, [null, undefined]);
+        this.#onFc("onFCUnpublish", "NetStream.Unpublish.Success", values[1]);
+        this.#unpublish(now, "FCUnpublish");
+        return;
+      case "deleteStream":
+        if (values[1] === this.#activeStream) this.#unpublish(now, "deleteStream");
+        return;
+      case "closeStream":
+        if (streamId === this.#activeStream) this.#unpublish(now, "closeStream");
+        return;
+      case "publish":
+        this.#onPublish(streamId, values);
+        return;
+      case "play":
+      case "play2":
+        this.#ask(streamId, values[1], (request) => this.#owner.onPlay(request));
+        return;
+      case "_result":
+      case "_error":
+      case "onStatus":
+        return; // answers to nothing that was asked
+      default:
+        if (transactionId === 0) return;
+        this.#command(0, "_error", transactionId, [
+          null,
+          amfObject({ level: "error", code: "NetConnection.Call.Failed", description: `no such command: ${name.slice(0, 64)}` }),
+        ]);
+    }
+  }
+
+  #onConnect(transactionId: number, values: readonly AmfValue[]): void {
+    if (this.#state !== "connecting") throw new ProtocolError("connect-twice", "a second connect");
+    const request = values[0];
+    const app = request instanceof AmfObject ? request.text("app") : undefined;
+    if (!(request instanceof AmfObject) || app === undefined)
+      throw new ProtocolError("connect-invalid", "connect without an app");
+    const { rejection } = this.#options;
+    if (rejection !== undefined) {
+      const info = { level: "error", code: "NetConnection.Connect.Rejected", description: rejection };
+      this.#command(0, "_error", transactionId, [null, amfObject(info)]);
+      this.#end(rejection);
+      return;
+    }
+    this.#app = app;
+    this.#tcUrl = request.text("tcUrl") ?? "";
+    this.#pageUrl = request.text("pageUrl");
+    this.#agent = request.text("flashVer")?.slice(0, 128);
+    this.#state = "connected";
+    this.#write(controlMessage(MESSAGE.WINDOW_ACKNOWLEDGEMENT_SIZE, WINDOW_SIZE));
+    this.#write(controlMessage(MESSAGE.SET_PEER_BANDWIDTH, WINDOW_SIZE));
+    this.#write(controlMessage(MESSAGE.SET_CHUNK_SIZE, CHUNK_SIZE));
+    this.#writer.chunkSize = CHUNK_SIZE;
+    this.#result(transactionId === 0 ? 1 : transactionId, [
+      amfObject({ fmsVer: "FMS/3,5,3,888", capabilities: 127, mode: 1 }), // what encoders expect to see of a server
+      amfObject({
+        level: "status",
+        code: "NetConnection.Connect.Success",
+        description: "connected",
+        objectEncoding: 0, // commands go out in AMF0, whatever the client can read
+      }),
+    ]);
+  }
+
+  #onPublish(streamId: number, values: readonly AmfValue[]): void {
+    if (this.#state === "publishing") {
+      this.#statusOn(streamId, "error", "NetStream.Publish.BadName", "this connection publishes already");
+      return;
+    }
+    this.#ask(streamId, values[1], (request) => this.#owner.onPublish(request));
+  }
+
+  #ask(streamId: number, name: AmfValue, ask: (request: RtmpRequest) => void): void {
+    if (this.#state !== "connected") throw new ProtocolError("play-while-publishing", "play on a connection that publishes");
+    if (typeof name !== "string") throw new ProtocolError("target-invalid", "publish or play without a stream name");
+    const target = parseTarget(this.#app, this.#tcUrl, name);
+    this.#activeStream = streamId;
+    this.#state = "deciding";
+    this.#arm(Number.POSITIVE_INFINITY, ""); // the hub's gates have their own time
+    ask({ ...target, tcUrl: this.#tcUrl, pageUrl: this.#pageUrl, agent: this.#agent });
+  }
+
+  #unpublish(now: number, reason: string): void {
+    if (this.#state !== "publishing") return;
+    this.#state = "connected";
+    this.#frames = undefined;
+    this.#arm(now + (this.#options.idleTimeout ?? IDLE_TIMEOUT), "connected without publishing");
+    this.#status("status", "NetStream.Unpublish.Success", "unpublished");
+    this.#owner.onUnpublish(reason);
+  }
+
+  #end(reason: string): void {
+    this.#state = "closed";
+    this.#frames = undefined;
+    this.#arm(Number.POSITIVE_INFINITY, "");
+    this.#owner.onClose(reason);
+  }
+
+  #arm(deadline: number, reason: string): void {
+    this.#deadline = deadline;
+    this.#deadlineReason = reason;
+  }
+
+  /** Acknowledges at half the window: at the whole one a strict sender would already stand still. Section 5.4.3. */
+  #acknowledge(): void {
+    if (this.#received - this.#acknowledged < this.#window / 2 || this.#state === "closed") return;
+    this.#acknowledged = this.#received;
+    this.#write(controlMessage(MESSAGE.ACKNOWLEDGEMENT, this.#received % 0x1_0000_0000));
+  }
+
+  #onFc(command: string, code: string, name: AmfValue): void {
+    const description = typeof name === "string" ? name.slice(0, 256) : "";
+    this.#command(0, command, 0, [null, amfObject({ level: "status", code, description })]);
+  }
+
+  #result(transactionId: number, values: readonly AmfValue[]): void {
+    if (transactionId !== 0) this.#command(0, "_result", transactionId, values);
+  }
+
+  #status(level: "status" | "error", code: string, description: string): void {
+    this.#statusOn(this.#activeStream, level, code, description);
+  }
+
+  #statusOn(streamId: number, level: "status" | "error", code: string, description: string): void {
+    this.#command(streamId, "onStatus", 0, [null, amfObject({ level, code, description })]);
+  }
+
+  #command(streamId: number, name: string, transactionId: number, values: readonly AmfValue[]): void {
+    this.#write(commandMessage(streamId, { name, transactionId, values }));
+  }
+
+  #write(message: ChunkMessage): void {
+    this.#owner.send(this.#writer.write(message));
+  }
+}
+
+const HANDSHAKE_TIMEOUT = 10_000;
+const IDLE_TIMEOUT = 30_000;
+const WINDOW_SIZE = 2_500_000; // what every server says; acknowledgements then come about once a second from a fast client
+const CHUNK_SIZE = 4096; // of what is sent
+const MAX_UNREAD = 1 << 20; // while a request waits the owner stops reading; this bounds an owner that does not
+const MAX_STREAMS = 16; // createStream per connection: encoders use one

@@ -1,0 +1,73 @@
+// What HTTP is handed in, made up: a WebRTC side that answers as a test says, an empty hub, and a log that is kept.
+
+import type { HttpOptions } from "../../gateway/http/server.js";
+import type { HttpLog, HttpServices, RtcService, SessionAnswer, SessionOffer } from "../../gateway/http/services.js";
+import type { Client, Stream } from "../../gateway/hub/types.js";
+
+export const ANSWER = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n";
+
+export class FakeRtc implements RtcService {
+  readonly offers: SessionOffer[] = [];
+  readonly closed: { id: string; reason: string }[] = [];
+  readonly sessions = new Set<string>();
+  /** What `play` does; default: answers. */
+  onPlay: (offer: SessionOffer) => Promise<SessionAnswer> = async () => ({
+    id: `session-${++this.#count}-abcdefgh`,
+    sdp: ANSWER,
+  });
+  #count = 0;
+
+  async play(offer: SessionOffer): Promise<SessionAnswer> {
+    this.offers.push(offer);
+    const answer = await this.onPlay(offer);
+    this.sessions.add(answer.id);
+    return answer;
+  }
+
+  hasSession(id: string): boolean {
+    return this.sessions.has(id);
+  }
+
+  closeSession(id: string, reason: string): boolean {
+    this.closed.push({ id, reason });
+    return this.sessions.delete(id);
+  }
+}
+
+export class FakeLog implements HttpLog {
+  readonly lines: string[] = [];
+  debug(): void {}
+  info(fields: object, message: string): void {
+    this.lines.push(`info ${message} ${JSON.stringify(fields)}`);
+  }
+  warn(fields: object, message: string): void {
+    this.lines.push(`warn ${message} ${JSON.stringify(fields)}`);
+  }
+  error(fields: object, message: string): void {
+    this.lines.push(`error ${message} ${JSON.stringify(fields)}`);
+  }
+}
+
+export function fakeServices(rtc: RtcService | undefined, streams: Stream[] = [], clients: Client[] = []): HttpServices {
+  return {
+    rtc,
+    hub: { streams: () => streams, clients: () => clients },
+    version: "1.2.3",
+    serverId: "vid-test",
+    serviceId: "run-test",
+  };
+}
+
+const HTTPS = { enabled: false, listen: [], key: "", cert: "" };
+const ANY_PORT = [{ host: "127.0.0.1", port: 0 }];
+
+export function fakeOptions(rtc: RtcService | undefined, changes: Partial<HttpOptions> = {}): HttpOptions {
+  return {
+    httpApi: { enabled: true, listen: ANY_PORT, crossdomain: true, https: HTTPS },
+    httpServer: { enabled: true, listen: ANY_PORT, dir: "", crossdomain: true, https: HTTPS },
+    maxConnections: 100,
+    services: fakeServices(rtc),
+    log: new FakeLog(),
+    ...changes,
+  };
+}
