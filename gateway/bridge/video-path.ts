@@ -1,0 +1,244 @@
+// The video half of the bridge from frames to packets: H.264 cut into packets as it is, or without B-frames.
+
+import type { TranscodedFrame, TranscoderFactory } from "../../transcoder/transcoder.js";
+import type { Clock } from "../hub/clock.js";
+import type { Stream } from "../hub/types.js";
+import type { Frame } from "../media/frame.js";
+import { spsOfConfig } from "../media/h264.js";
+import type { Sps } from "../media/h264-sps.js";
+import { MICROSECONDS, rescale, VIDEO_CLOCK_RATE } from "../media/time.js";
+import { H264Packetizer } from "../rtp/h264-payload.js";
+import { Backoff } from "./backoff.js";
+import { Reencoder } from "./reencoder.js";
+import { ReorderDetector } from "./reorder-detector.js";
+import { type BframeMode, type BridgeLog, NOTICE_CODE, type WorkSlots } from "./types.js";
+
+export type VideoPathOptions = {
+  readonly stream: Stream;
+  readonly clock: Clock;
+  readonly transcoders: TranscoderFactory;
+  readonly log: BridgeLog;
+  readonly bframe: BframeMode;
+  readonly keepSei: boolean;
+  /** Places for video transcoders. */
+  readonly slots: WorkSlots;
+};
+
+export class VideoPath {
+  readonly #options: VideoPathOptions;
+  readonly #packetizer: H264Packetizer;
+  /** For what the transcoder gives: it carries its own parameter sets. */
+  readonly #transcodedPacketizer: H264Packetizer;
+  readonly #detector = new ReorderDetector();
+  readonly #backoff: Backoff;
+  #state: "stopped" | "running" = "stopped";
+  #config: Frame | undefined;
+  #sps: Sps | undefined;
+  #publisher: string | undefined;
+  /** Whose pictures the viewers get. */
+  #output: "source" | "transcoder" = "source";
+  /** The source's pictures make sense to the viewers from its next key frame on only. */
+  #awaitsKey = false;
+  #reencoder: Reencoder | undefined;
+  #releaseSlot: (() => void) | undefined;
+  /** Clock time before which no transcoder is tried. */
+  #retryAt = 0;
+  #lastTimestamp = Number.NEGATIVE_INFINITY;
+  /** Of the last picture that was sent from the source, on the stream's clock. */
+  #lastPts = Number.NEGATIVE_INFINITY;
+  #refused: string | undefined;
+  #said: string | undefined;
+
+  constructor(options: VideoPathOptions) {
+    this.#options = options;
+    this.#packetizer = new H264Packetizer({ keepSei: options.keepSei });
+    this.#transcodedPacketizer = new H264Packetizer({ keepSei: false });
+    this.#backoff = new Backoff(options.clock);
+  }
+
+  /**
+   * Brings the packets up to now.
+   *
+   * @param config the configuration known so far
+   * @param backlog frames from the last key frame to now; those of other kinds are passed over
+   */
+  start(config: Frame | undefined, backlog: readonly Frame[]): void {
+    this.#state = "running";
+    this.#awaitsKey = true;
+    this.#refused = undefined;
+    this.#backoff.reset();
+    this.#retryAt = 0;
+    if (config !== undefined) this.#configure(config);
+    const pictures = backlog.filter((frame) => frame.kind === "video" && frame.codec === "h264" && !frame.isConfig);
+    const roles = pictures.map((frame) => this.#detector.inspect(frame)); // all of them before the first is sent
+    if (this.#detector.hasReordered) this.#onReordered();
+    pictures.forEach((frame, i) => {
+      this.#sendSource(frame, roles[i]?.isOutOfOrder === true);
+    });
+  }
+
+  /** Ends the transcoder and keeps no reference to media. */
+  stop(): void {
+    this.#state = "stopped";
+    this.#endReencoder();
+    this.#config = undefined;
+    this.#sps = undefined;
+    this.#packetizer.setConfig(NO_CONFIG);
+  }
+
+  write(frame: Frame): void {
+    if (this.#state !== "running") return;
+    if (frame.codec !== "h264") {
+      this.#refuse(frame.codec);
+      return;
+    }
+    if (frame.isConfig) {
+      this.#configure(frame);
+      return;
+    }
+    const wasReordered = this.#detector.hasReordered;
+    const { isOutOfOrder } = this.#detector.inspect(frame);
+    if (this.#detector.hasReordered && !wasReordered) this.#onReordered();
+    else if (this.#reencoder !== undefined) this.#reencoder.write(frame);
+    else if (frame.isKey && this.#detector.hasReordered) this.#startReencoder();
+    if (this.#output === "source") this.#sendSource(frame, isOutOfOrder);
+  }
+
+  #configure(frame: Frame): void {
+    if (frame.codec !== "h264") {
+      this.#refuse(frame.codec);
+      return;
+    }
+    const publisher = this.#options.stream.publisher?.id;
+    if (publisher === this.#publisher && this.#config?.data.equals(frame.data)) return;
+    this.#publisher = publisher;
+    this.#endReencoder();
+    this.#backoff.reset();
+    this.#retryAt = 0;
+    this.#said = undefined;
+    this.#awaitsKey = true;
+    if (!this.#packetizer.setConfig(frame.data)) {
+      this.#options.log.warn("video: a configuration that makes no sense; key frames without parameter sets cannot be played");
+    }
+    this.#config = frame;
+    this.#sps = spsOfConfig(frame.data);
+    this.#detector.reset(this.#sps);
+    this.#options.stream.notes.set("video", "h264 as it is");
+  }
+
+  #onReordered(): void {
+    const { bframe } = this.#options;
+    if (bframe === "keep") this.#say("h264 with B-frames as they are: browsers cannot play them (bframe keep)");
+    else if (bframe === "drop") this.#say("h264 with B-frames left out (bframe drop)");
+    else this.#startReencoder();
+  }
+
+  /** Does nothing when it may not or cannot; then B-frames are left out. */
+  #startReencoder(): void {
+    const { bframe, transcoders, clock, slots, stream } = this.#options;
+    const config = this.#config;
+    if (bframe === "keep" || bframe === "drop" || config === undefined || clock.now() < this.#retryAt) return;
+    if (transcoders.videoRefusal !== undefined) {
+      this.#say(`h264 with B-frames left out, as they cannot be re-encoded: ${transcoders.videoRefusal}`);
+      return;
+    }
+    const backlog = stream.frames.backlog.filter((frame) => frame.kind === "video");
+    if (backlog[0]?.isKey !== true) return; // the next key frame tries again
+    const release = slots.acquire();
+    if (release === undefined && bframe === "auto") {
+      this.#say("h264 with B-frames left out: this machine has no room to re-encode another stream");
+      return;
+    }
+    this.#releaseSlot = release;
+    const probe = new ReorderDetector();
+    probe.reset(this.#sps);
+    this.#backoff.onStart();
+    this.#reencoder = new Reencoder({
+      transcoders,
+      config,
+      sps: this.#sps,
+      backlog,
+      isUnreferenced: (frame) => probe.inspect(frame).isUnreferenced,
+      onFrame: (frame) => this.#sendTranscoded(frame),
+      onEnd: (reason) => this.#onReencoderEnd(reason),
+    });
+    this.#say(`h264 re-encoded, because the publisher sends B-frames, which WebRTC cannot play (bframe ${bframe})`);
+  }
+
+  #onReencoderEnd(reason: string): void {
+    const { log, clock } = this.#options;
+    const delay = this.#backoff.next();
+    this.#endReencoder();
+    this.#retryAt = clock.now() + delay;
+    log.warn(`video: the transcoder ended (${reason}); B-frames are left out, next try in ${delay} ms or more`);
+    this.#options.stream.notes.set("video", `h264 with B-frames left out: the transcoder ended (${reason})`);
+    this.#said = undefined;
+  }
+
+  #endReencoder(): void {
+    const reencoder = this.#reencoder;
+    this.#reencoder = undefined;
+    reencoder?.close();
+    this.#releaseSlot?.();
+    this.#releaseSlot = undefined;
+    if (this.#output === "transcoder") this.#awaitsKey = true;
+    this.#output = "source";
+  }
+
+  #sendSource(frame: Frame, isOutOfOrder: boolean): void {
+    if (frame.isKey) this.#awaitsKey = false;
+    if (this.#awaitsKey) return;
+    const keeps = this.#options.bframe === "keep";
+    if (!keeps && this.#detector.hasReordered && !frame.isKey) {
+      // Pictures that others refer to are left out as well: a browser's decoder reports an error for each that comes out of order,
+      // and waits for the next key frame.
+      if (isOutOfOrder || frame.pts <= this.#lastPts) return;
+    }
+    this.#lastPts = frame.pts;
+    const time = rescale(frame.pts, MICROSECONDS, VIDEO_CLOCK_RATE);
+    this.#send(this.#packetizer, frame.data, frame.isKey, keeps ? time : Math.max(time, this.#lastTimestamp + 1));
+  }
+
+  #sendTranscoded(frame: TranscodedFrame): void {
+    if (this.#output === "source") {
+      if (!frame.isKey) return;
+      this.#output = "transcoder";
+    }
+    const time = rescale(frame.pts, MICROSECONDS, VIDEO_CLOCK_RATE);
+    this.#send(this.#transcodedPacketizer, frame.data, frame.isKey, Math.max(time, this.#lastTimestamp + MIN_STEP));
+  }
+
+  #send(packetizer: H264Packetizer, data: Buffer, isKey: boolean, timestamp: number): void {
+    const { packets } = this.#options.stream;
+    const batch = packetizer.packetize(data, isKey, timestamp, packets.nextSequenceNumber("video"));
+    if (batch.length === 0) return;
+    this.#lastTimestamp = timestamp;
+    packets.write(batch);
+  }
+
+  #refuse(codec: string): void {
+    if (this.#refused === codec) return;
+    this.#refused = codec;
+    const text = videoRefusal(codec);
+    this.#options.log.warn(`video: ${text}`);
+    this.#options.stream.notes.set("video", text);
+    this.#options.stream.notifyPublisher(NOTICE_CODE, text);
+  }
+
+  /** Tells operator, API and publisher, each state once. */
+  #say(text: string): void {
+    if (this.#said === text) return;
+    this.#said = text;
+    this.#options.log.info(`video: ${text}`);
+    this.#options.stream.notes.set("video", text);
+    this.#options.stream.notifyPublisher(NOTICE_CODE, `WebRTC viewers get ${text}`);
+  }
+}
+
+/** Why viewers over WebRTC cannot get video of this codec from a publisher of frames. */
+export function videoRefusal(codec: string): string {
+  return `${codec} video is not bridged to WebRTC: publish h264 instead`;
+}
+
+const NO_CONFIG: Buffer = Buffer.from([1, 0, 0, 0, 0xff, 0xe0, 0]); // AVCDecoderConfigurationRecord without any parameter set
+const MIN_STEP = 90; // ticks, 1 ms: while the transcoder is behind what the source had reached
