@@ -8,9 +8,9 @@ import { after, before, suite, test } from "node:test";
 import type { Page } from "playwright-core";
 
 import { makeFixture } from "../../scripts/fixtures.js";
-import { pause, percentile } from "./child.js";
-import { Chromium, delaysBehind, lipOffsets, PageViewer } from "./chromium.js";
-import { ReferenceSender } from "./reference-sender.js";
+import { pause, percentile } from "../support/child.js";
+import { Chromium, delaysBehind, lipOffsets, PageViewer } from "../support/chromium.js";
+import { ReferenceSender } from "../support/reference-sender.js";
 
 suite("measuring in Chromium", () => {
   let browser: Chromium;
