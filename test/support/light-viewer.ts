@@ -28,12 +28,18 @@ export class LightViewer implements ViewerSession {
   #dtls: DtlsTransport | undefined;
   #timer: NodeJS.Timeout | undefined;
   #resource: string | undefined;
+  readonly #fingerprint: string | undefined;
+
+  /** @param fingerprint offered instead of that of its certificate: an impostor */
+  constructor(fingerprint?: string) {
+    this.#fingerprint = fingerprint;
+  }
 
   async join(url: string): Promise<void> {
     context ??= createDtlsContext({ ecdsa: true });
     this.#socket.bind(0, "127.0.0.1");
     await once(this.#socket, "listening");
-    const answer = await postOffer(url, this.#offer(context.fingerprint), this.times);
+    const answer = await postOffer(url, this.#offer(this.#fingerprint ?? context.fingerprint), this.times);
     this.#resource = answer.resource;
     const value = (name: string): string => new RegExp(`^a=${name}:(.+?)\\s*$`, "m").exec(answer.sdp)?.[1] ?? "";
     const [, , , , address = "", port = ""] = value("candidate").split(" ");
@@ -51,11 +57,14 @@ export class LightViewer implements ViewerSession {
     const password = value("ice-pwd");
     const check = (): void => this.#socket.send(bindingRequest(username, password));
     const connected = new Promise<void>((resolve, reject) => {
-      const limit = setTimeout(() => reject(new Error("no DTLS within 10 s")), 10_000);
       const retry = setInterval(() => {
         if (this.state === "new") check();
         else transport.onTimeout();
       }, 100);
+      const limit = setTimeout(() => {
+        clearInterval(retry);
+        reject(new Error(`no DTLS within 10 s: ${transport.failure ?? transport.state}`));
+      }, 10_000);
       this.#socket.on("message", (bytes) => {
         const first = bytes.readUInt8(0);
         if (first >= 128) return this.#count(bytes);
@@ -67,6 +76,11 @@ export class LightViewer implements ViewerSession {
           return;
         }
         transport.receive(bytes);
+        if (transport.state === "failed" || transport.state === "closed") {
+          clearTimeout(limit);
+          clearInterval(retry);
+          reject(new Error(`DTLS ${transport.failure ?? transport.state}`));
+        }
         if (transport.state !== "connected" || this.state === "connected") return;
         this.state = "connected";
         this.times.connected = monotonicNow();
