@@ -149,7 +149,7 @@ export async function freePorts(): Promise<Ports> {
   return { rtmp, api, http, rtc };
 }
 
-function configText(ports: Ports, options: GatewayOptions): string {
+export function configText(ports: Ports, options: GatewayOptions): string {
   return `
 listen 127.0.0.1:${ports.rtmp};
 http_api { enabled on; listen 127.0.0.1:${ports.api}; }
