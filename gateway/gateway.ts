@@ -1,0 +1,267 @@
+// Composition root and the library's entry: builds every part, hands each what it needs, and closes them in the right order.
+
+import { randomBytes } from "node:crypto";
+import { EventEmitter } from "node:events";
+import { readFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
+import { fileURLToPath } from "node:url";
+import { isDeepStrictEqual } from "node:util";
+
+import { type Logger, pino } from "pino";
+
+import { FfmpegTranscoders } from "../transcoder/ffmpeg.js";
+import { RtmpToRtc } from "./bridge/rtmp-to-rtc.js";
+import { type BridgeLog, FixedWorkSlots, type WorkSlots } from "./bridge/types.js";
+import { type Config, type VhostConfig, vhostFor } from "./config/config.js";
+import { loadConfig } from "./config/load.js";
+import { readCredentials } from "./http/listener.js";
+import { HttpServer } from "./http/server.js";
+import type { HttpServices } from "./http/services.js";
+import { type HubVhost, LiveHub } from "./hub/hub.js";
+import type { Converter, HubEvent, Peer, Stream, StreamName } from "./hub/types.js";
+import { NativeUnavailable } from "./native/library.js";
+import { RtcServer } from "./rtc/server.js";
+import { systemMachine } from "./rtc/system-machine.js";
+import { RtmpServer } from "./rtmp/server.js";
+import { SystemClock } from "./system-clock.js";
+
+export type { Config } from "./config/config.js";
+export { ConfigError } from "./config/errors.js";
+export { loadConfig } from "./config/load.js";
+export { parseConfig } from "./config/read.js";
+export type { Client, Peer, Stream, StreamName } from "./hub/types.js";
+
+export type GatewayOptions = {
+  /** From `loadConfig` (a file) or `parseConfig` (a text). Default: the packaged `conf/gateway.conf`, everything on. */
+  readonly config?: Config;
+  /** Default: pino on standard output at the configuration's `log_level`. */
+  readonly log?: Logger;
+};
+
+/** A publisher or viewer as the events of a Gateway show it. */
+export type ClientEvent = { readonly name: StreamName; readonly peer: Peer };
+
+export type GatewayEvents = {
+  publish: [event: ClientEvent];
+  unpublish: [event: ClientEvent & { readonly reason: string }];
+  play: [event: ClientEvent];
+  stop: [event: ClientEvent & { readonly reason: string }];
+};
+
+/** Where a started gateway listens, with the ports that were asked for as 0. */
+export type GatewayAddresses = {
+  readonly rtmp: readonly { readonly host: string; readonly port: number }[];
+  readonly http: readonly {
+    readonly directive: string;
+    readonly host: string;
+    readonly port: number;
+    readonly isSecure: boolean;
+  }[];
+  /** The UDP port of all WebRTC media; undefined when WebRTC does not run. */
+  readonly rtcPort: number | undefined;
+};
+
+export class Gateway extends EventEmitter<GatewayEvents> {
+  readonly #clock = new SystemClock();
+  readonly #log: Logger;
+  readonly #hub: LiveHub;
+  #config: Config;
+  #state: "new" | "running" | "closed" = "new";
+  #transcoders: FfmpegTranscoders | undefined;
+  #slots: WorkSlots | undefined;
+  #rtmp: RtmpServer | undefined;
+  #rtc: RtcServer | undefined;
+  #http: HttpServer | undefined;
+  /** Why WebRTC is not to be had although it is configured; a sentence for people. */
+  #rtcUnavailable: string | undefined;
+
+  constructor(options: GatewayOptions = {}) {
+    super();
+    this.#config = options.config ?? loadConfig({ file: PACKAGED_CONFIG, environment: {} }).config;
+    this.#log = options.log ?? pino({ level: this.#config.logLevel });
+    this.#hub = new LiveHub({
+      clock: this.#clock,
+      maxStreams: this.#config.maxConnections,
+      vhost: (name) => hubVhost(vhostFor(this.#config, name)),
+      converter: (stream, lane) => this.#converterFor(stream, lane),
+      onEvent: (event) => this.#onHubEvent(event),
+    });
+  }
+
+  /** Opens everything that is configured, or nothing. @throws Error naming port and directive when an address cannot be had */
+  async start(): Promise<void> {
+    if (this.#state !== "new") throw new TypeError("a Gateway starts once; make a new one");
+    this.#state = "running";
+    try {
+      await this.#open();
+    } catch (error) {
+      await this.close("it could not start");
+      throw error;
+    }
+  }
+
+  get addresses(): GatewayAddresses {
+    return {
+      rtmp: this.#rtmp?.addresses ?? [],
+      http: this.#http?.addresses ?? [],
+      rtcPort: this.#rtc?.port,
+    };
+  }
+
+  /** What is missing on this machine, as sentences for people; empty when all is there. */
+  get shortcomings(): readonly string[] {
+    const { audioRefusal, videoRefusal } = this.#transcoders ?? {};
+    return [this.#rtcUnavailable, audioRefusal, videoRefusal].filter((text) => text !== undefined);
+  }
+
+  /** The ffmpeg in use, as path and version, or undefined. */
+  get ffmpeg(): { readonly path: string; readonly version: string } | undefined {
+    return this.#transcoders?.ffmpeg;
+  }
+
+  /** What is live now. */
+  get streams(): readonly Stream[] {
+    return [...this.#hub.streams()];
+  }
+
+  /**
+   * Takes a new configuration into use: vhosts at once, for what starts from now on. Listeners stay as they are.
+   *
+   * @returns the directives whose change needs a restart
+   */
+  reload(config: Config): readonly string[] {
+    const fixed = ["listen", "rtmps", "httpApi", "httpServer", "rtcServer", "ffmpeg", "maxConnections"] as const;
+    const changed = fixed.filter((name) => !isDeepStrictEqual(config[name], this.#config[name]));
+    this.#config = config;
+    this.#log.level = config.logLevel;
+    return changed;
+  }
+
+  /** Lets nobody in any more, says goodbye to all who are there, and frees everything. Idempotent; takes about a second. */
+  async close(reason = "the gateway is shutting down"): Promise<void> {
+    if (this.#state === "closed") return;
+    this.#state = "closed";
+    this.#hub.close(reason);
+    await Promise.all([this.#rtmp?.close(reason), this.#http?.close(), this.#rtc?.close(reason)]);
+    await this.#transcoders?.close();
+  }
+
+  async #open(): Promise<void> {
+    const { httpApi, httpServer, rtcServer } = this.#config;
+    const log = this.#log;
+    this.#transcoders = await FfmpegTranscoders.create({
+      path: this.#config.ffmpeg,
+      log: (line) => log.debug({ line }, "ffmpeg"),
+    });
+    this.#slots = new FixedWorkSlots(Math.max(1, availableParallelism() - 1));
+    if (rtcServer.enabled) await this.#openRtc();
+    this.#rtmp = await this.#openRtmp();
+    if (httpApi.enabled || httpServer.enabled) {
+      const { whepCompat } = rtcServer;
+      this.#http = new HttpServer({ ...this.#config, whepCompat, log, services: this.#httpServices() });
+      await this.#http.start();
+    }
+    for (const text of this.shortcomings) log.warn(text);
+  }
+
+  async #openRtmp(): Promise<RtmpServer> {
+    const { listen, rtmps, maxConnections } = this.#config;
+    const tls = rtmps.enabled ? { ...(await readCredentials("rtmps", rtmps)), listen: rtmps.listen } : undefined;
+    const server = new RtmpServer({
+      listen,
+      ...(tls !== undefined && { tls }),
+      hub: this.#hub,
+      clock: this.#clock,
+      log: this.#log,
+      maxConnections,
+      vhost: (name) => {
+        const vhost = vhostFor(this.#config, name);
+        return vhost.enabled ? vhost : undefined;
+      },
+    });
+    await server.start();
+    return server;
+  }
+
+  /** WebRTC needs OpenSSL by address; without it the rest of the gateway still runs. */
+  async #openRtc(): Promise<void> {
+    try {
+      const server = new RtcServer({
+        config: this.#config,
+        hub: this.#hub,
+        clock: this.#clock,
+        log: this.#log,
+        machine: systemMachine,
+      });
+      await server.start();
+      this.#rtc = server;
+    } catch (error) {
+      if (!(error instanceof NativeUnavailable)) throw error;
+      this.#rtcUnavailable = `WebRTC cannot run here: ${error.message}`;
+    }
+  }
+
+  #httpServices(): HttpServices {
+    const unavailable = this.#rtcUnavailable;
+    return {
+      rtc: this.#rtc,
+      ...(unavailable !== undefined && { rtcUnavailable: unavailable }),
+      hub: this.#hub,
+      version: VERSION,
+      serverId: `vid-${randomBytes(4).toString("hex")}`,
+      serviceId: randomBytes(4).toString("hex"),
+    };
+  }
+
+  #converterFor(stream: Stream, lane: "frames" | "packets"): Converter | undefined {
+    const { rtc } = vhostFor(this.#config, stream.name.vhost);
+    const [transcoders, slots] = [this.#transcoders, this.#slots];
+    if (lane !== "frames" || !rtc.enabled || !rtc.rtmpToRtc || transcoders === undefined || slots === undefined) return undefined;
+    return new RtmpToRtc({
+      stream,
+      clock: this.#clock,
+      transcoders,
+      slots,
+      log: this.#streamLog(stream.name),
+      bframe: rtc.bframe,
+      opusBitrate: rtc.opusBitrate,
+      keepAvcNaluSei: rtc.keepAvcNaluSei,
+    });
+  }
+
+  #streamLog(name: StreamName): BridgeLog {
+    const log = this.#log.child({ stream: `${name.app}/${name.stream}` });
+    return { debug: (line) => log.debug(line), info: (line) => log.info(line), warn: (line) => log.warn(line) };
+  }
+
+  /** Sessions log their own opening and closing; the hub's events that no session sees are logged here. */
+  #onHubEvent(event: HubEvent): void {
+    const { name } = event.stream;
+    if (event.type === "timestamp-jump") {
+      this.#log.warn(
+        { stream: `${name.app}/${name.stream}`, peer: event.peer.address },
+        "bridged a jump of the publisher's clock",
+      );
+    } else if (event.type === "publish" || event.type === "play") {
+      this.emit(event.type, { name, peer: event.peer });
+    } else if (event.type !== "end") {
+      this.emit(event.type, { name, peer: event.peer, reason: event.reason });
+    }
+  }
+}
+
+function hubVhost({ name, play, publish }: VhostConfig): HubVhost {
+  return {
+    name,
+    gopCacheFrames: play.gopCache ? play.gopCacheMaxFrames : 0,
+    grace: publish.grace,
+    takeover: publish.takeover,
+  };
+}
+
+const PACKAGE = new URL("../../", import.meta.url); // this file runs as dist/gateway/gateway.js
+const PACKAGED_CONFIG = fileURLToPath(new URL("conf/gateway.conf", PACKAGE));
+
+/** Of this package. */
+export const VERSION: string = (JSON.parse(readFileSync(new URL("package.json", PACKAGE), "utf8")) as { version: string })
+  .version;

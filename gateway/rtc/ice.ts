@@ -1,0 +1,129 @@
+// ICE-lite agent of one session (RFC 8445 sections 2.5 and 7.3): answers checks, learns the peer's addresses from them, and lets
+// the peer, which is always controlling, choose one. Nothing that is not signed with our password has any effect.
+
+import type { Endpoint } from "../native/types.js";
+import type { IceCredentials } from "./sdp-answer.js";
+import { parseStun, verifyIntegrity, writeBindingError, writeBindingResponse } from "./stun.js";
+
+/** What a datagram led to: `ignored` ones must have no effect at all, not even on timeouts. */
+export type IceVerdict = "ignored" | "refused" | "answered" | "selected";
+
+type RemoteAddress = { readonly endpoint: Endpoint; priority: number; lastHeard: number };
+
+export class IceLiteAgent {
+  /** The address media goes to: the peer's choice. */
+  selected: Endpoint | undefined;
+  /** The response to the last check, for the caller to send back to where the check came from. */
+  response: Buffer | undefined;
+  readonly statistics = { checks: 0, ignored: 0 };
+
+  #local: IceCredentials;
+  #remoteFragment: string;
+  /** The credentials before a restart: they hold until the peer uses the new ones (RFC 8445 section 9). */
+  #previous: { readonly local: IceCredentials; readonly remoteFragment: string } | undefined;
+  readonly #addresses: RemoteAddress[] = [];
+  #selectedPriority = 0;
+  #selectedHeard = Number.NEGATIVE_INFINITY;
+
+  constructor(local: IceCredentials, remoteFragment: string) {
+    this.#local = local;
+    this.#remoteFragment = remoteFragment;
+  }
+
+  get local(): IceCredentials {
+    return this.#local;
+  }
+
+  /** Takes a datagram that looks like STUN. After anything but `ignored`, `response` is to be sent. */
+  receive(now: number, datagram: Buffer, from: Endpoint): IceVerdict {
+    this.response = undefined;
+    const message = parseStun(datagram);
+    if (message === undefined || message.class !== "request") return this.#ignore();
+    const credentials = this.#credentialsFor(message.username);
+    if (credentials === undefined || !verifyIntegrity(datagram, message, credentials.password)) return this.#ignore();
+    const { password } = credentials;
+    if (message.unknownAttributes.length > 0) {
+      this.response = writeBindingError(message.transactionId, 420, password, message.unknownAttributes);
+      return "refused";
+    }
+    if (message.role?.name === "controlled") {
+      this.response = writeBindingError(message.transactionId, 487, password); // we are lite: the peer must control
+      return "refused";
+    }
+    this.statistics.checks++;
+    if (credentials === this.#local) this.#previous = undefined;
+    this.response = writeBindingResponse(message.transactionId, from.address, from.port, password);
+    const remote = this.#learn(now, from, message.priority ?? 0);
+    if (remote === undefined) return "answered";
+    const isSelected = this.selected !== undefined && sameEndpoint(this.selected, from);
+    if (isSelected) this.#selectedHeard = now;
+    if (!message.useCandidate || isSelected) return "answered";
+    // An aggressive peer nominates several pairs: the best stays, unless it has fallen silent (RFC 5245 section 8.1.1.2).
+    if (this.selected !== undefined && remote.priority < this.#selectedPriority && now - this.#selectedHeard < SELECTED_SILENCE) {
+      return "answered";
+    }
+    this.selected = remote.endpoint;
+    this.#selectedPriority = remote.priority;
+    this.#selectedHeard = now;
+    return "selected";
+  }
+
+  /** Notes an authenticated packet of another kind on the selected pair. */
+  heard(now: number): void {
+    this.#selectedHeard = now;
+  }
+
+  /** True for an address from which a signed check has come. */
+  knows(endpoint: Endpoint): boolean {
+    return this.#addresses.some((address) => sameEndpoint(address.endpoint, endpoint));
+  }
+
+  /** Every address from which a signed check has come. */
+  get addresses(): readonly Endpoint[] {
+    return this.#addresses.map((address) => address.endpoint);
+  }
+
+  /** New credentials; media goes on over the selected pair meanwhile. */
+  restart(local: IceCredentials, remoteFragment: string): void {
+    this.#previous = { local: this.#local, remoteFragment: this.#remoteFragment };
+    this.#local = local;
+    this.#remoteFragment = remoteFragment;
+  }
+
+  #credentialsFor(username: string | undefined): IceCredentials | undefined {
+    if (username === undefined) return undefined;
+    if (username === `${this.#local.usernameFragment}:${this.#remoteFragment}`) return this.#local;
+    const previous = this.#previous;
+    if (previous === undefined || username !== `${previous.local.usernameFragment}:${previous.remoteFragment}`) return undefined;
+    return previous.local;
+  }
+
+  #learn(now: number, from: Endpoint, priority: number): RemoteAddress | undefined {
+    for (const address of this.#addresses) {
+      if (!sameEndpoint(address.endpoint, from)) continue;
+      address.lastHeard = now;
+      address.priority = priority;
+      return address;
+    }
+    if (this.#addresses.length >= MAX_ADDRESSES) {
+      const oldest = this.#addresses.reduce((a, b) => (a.lastHeard <= b.lastHeard ? a : b));
+      if (now - oldest.lastHeard < SELECTED_SILENCE) return undefined;
+      this.#addresses.splice(this.#addresses.indexOf(oldest), 1);
+    }
+    const address = { endpoint: from, priority, lastHeard: now };
+    this.#addresses.push(address);
+    return address;
+  }
+
+  #ignore(): IceVerdict {
+    this.statistics.ignored++;
+    return "ignored";
+  }
+}
+
+export function sameEndpoint(a: Endpoint, b: Endpoint): boolean {
+  return a.port === b.port && a.socket === b.socket && a.address === b.address;
+}
+
+const SELECTED_SILENCE = 3_000; // ms; a pair in use is checked at least every 2.5 s by browsers
+const MAX_ADDRESSES = 16; // of one peer: interfaces times address families

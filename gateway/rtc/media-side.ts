@@ -1,0 +1,34 @@
+// What a session carries: a viewer's tracks, or a publisher's. The session owns the transport and hands plain packets over.
+
+import type { EgressPort } from "./egress.js";
+
+export interface MediaSide {
+  /** The transport stands; called once. */
+  start(now: number, port: EgressPort): void;
+  /** A plain RTP packet from the peer; valid until the call returns. */
+  rtp(now: number, packet: Buffer): void;
+  /** A plain compound RTCP packet; valid until the call returns. */
+  rtcp(now: number, compound: Buffer): void;
+  onTimeout(now: number): void;
+  /** Milliseconds on the engine's clock, Infinity for none. */
+  nextTimeout(): number;
+  /** The session ends: last packets may still be sent through the port. */
+  close(now: number): void;
+  statistics(): MediaStatistics;
+}
+
+export type MediaStatistics = {
+  /** 0 while unknown. */
+  readonly rtt_ms: number;
+  /** Share of packets lost of late, 0 to 1. */
+  readonly loss: number;
+  readonly nacks: number;
+  readonly plis: number;
+  /** Bits per second on the wire over the last second or so. */
+  readonly bitrate: number;
+  readonly packets: number;
+  readonly bytes: number;
+  readonly resent: number;
+  /** Packets that found the send queue full. */
+  readonly dropped: number;
+};

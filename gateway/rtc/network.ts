@@ -1,0 +1,30 @@
+// What the RTC server needs of the machine, handed in so that tests can run without sockets and keys.
+
+import type { DtlsContext, Endpoint, SrtpKeys, SrtpReceiver } from "../native/types.js";
+import type { Egress } from "./egress.js";
+
+export type NetworkOptions = {
+  readonly listen: readonly { readonly host: string | undefined; readonly port: number }[];
+  readonly family: "ipv4" | "ipv6" | "all";
+  readonly onDatagram: (datagram: Buffer, from: Endpoint) => void;
+};
+
+/** The media sockets and what sends through them. */
+export interface RtcNetwork {
+  /** The first socket's port. */
+  readonly port: number;
+  readonly egress: Egress;
+  close(): Promise<void>;
+}
+
+export interface RtcMachine {
+  /** @throws Error naming address, port and directive when a port is taken */
+  openNetwork(options: NetworkOptions): Promise<RtcNetwork>;
+  /** @throws Error when this machine has no usable OpenSSL */
+  createDtls(ecdsa: boolean): DtlsContext;
+  createReceiver(keys: SrtpKeys): SrtpReceiver;
+  /** Addresses of the interfaces that are up, without zone. */
+  interfaceAddresses(): readonly string[];
+  /** Addresses of a host name; empty when it has none. */
+  resolve(name: string): Promise<readonly string[]>;
+}

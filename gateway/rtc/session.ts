@@ -1,0 +1,256 @@
+// The engine of one WebRTC session: ICE-lite, DTLS, SRTP in and out, consent (RFC 8445, RFC 5763, RFC 5764, RFC 7675). It carries
+// one media side and owns neither socket nor timer. Who closes whom: the server closes the session; the session says goodbye and
+// closes its media side, its DTLS transport, its SRTP receiver and its egress port, in this order.
+
+import type { DtlsContext, DtlsTransport, Endpoint, SrtpKeys, SrtpReceiver } from "../native/types.js";
+import type { Egress, EgressPort } from "./egress.js";
+import { IceLiteAgent } from "./ice.js";
+import type { MediaSide } from "./media-side.js";
+import type { IceCredentials, Negotiated } from "./sdp-answer.js";
+import { isStun } from "./stun.js";
+
+/** `new`: no check has come; `ice`: checks, no nominated pair; `dtls`: a pair, no keys; `connected`: media flows. */
+export type SessionState = "new" | "ice" | "dtls" | "connected" | "closed";
+
+export type SessionOptions = {
+  readonly id: string;
+  readonly ice: IceCredentials;
+  readonly negotiated: Pick<Negotiated, "remote" | "fingerprint" | "dtlsRole">;
+  readonly media: MediaSide;
+  readonly dtls: DtlsContext;
+  readonly egress: Egress;
+  readonly createReceiver: (keys: SrtpKeys) => SrtpReceiver;
+  /** Milliseconds without any authenticated packet after which the session ends. */
+  readonly stunTimeout: number;
+  readonly owner: SessionOwner;
+};
+
+/** Told what the server must act on; called from within `receive`, `onTimeout` and `close`. */
+export interface SessionOwner {
+  /** Datagrams from this address belong to the session: a signed check has come from it. */
+  onAddress(session: RtcSession, endpoint: Endpoint): void;
+  onConnected(session: RtcSession): void;
+  /** Once. */
+  onClosed(session: RtcSession, reason: string): void;
+}
+
+export class RtcSession {
+  readonly id: string;
+  readonly media: MediaSide;
+  readonly ice: IceLiteAgent;
+  readonly createdAt: number;
+  state: SessionState = "new";
+  /** Why it was closed. */
+  reason = "";
+  /** Datagrams that were forged, replayed, or made no sense. */
+  discarded = 0;
+  /** For the server's timer queue: when it will be woken, and its place there. */
+  due = Number.POSITIVE_INFINITY;
+  slot = -1;
+
+  readonly #options: SessionOptions;
+  readonly #dtls: DtlsTransport;
+  #receiver: SrtpReceiver | undefined;
+  #port: EgressPort | undefined;
+  #lastHeard: number;
+  #consentDue: number;
+  #dtlsDue = Number.POSITIVE_INFINITY;
+  /** Where handshake flights go while no pair is nominated. */
+  #lastFrom: Endpoint | undefined;
+
+  constructor(now: number, options: SessionOptions) {
+    this.id = options.id;
+    this.media = options.media;
+    this.createdAt = now;
+    this.#options = options;
+    this.#lastHeard = now;
+    this.#consentDue = now + Math.min(options.stunTimeout, CONNECT_TIMEOUT);
+    this.ice = new IceLiteAgent(options.ice, options.negotiated.remote.usernameFragment);
+    const { dtlsRole, fingerprint } = options.negotiated;
+    this.#dtls = options.dtls.create({
+      role: dtlsRole,
+      peerFingerprint: fingerprint,
+      send: (datagram) => {
+        const to = this.ice.selected ?? this.#lastFrom;
+        if (to !== undefined) options.egress.sendPlain(datagram, to);
+      },
+    });
+  }
+
+  /** Takes a datagram that the server knows to be for this session: by its STUN user name, or by its address. */
+  receive(now: number, datagram: Buffer, from: Endpoint): void {
+    if (this.state === "closed" || datagram.length === 0) return;
+    const first = datagram[0] as number; // RFC 7983 section 7 tells protocols apart by the first byte
+    if (first >= 128 && first <= 191) this.#receiveSrtp(now, datagram);
+    else if (first >= 20 && first <= 63) this.#receiveDtls(now, datagram, from);
+    else if (isStun(datagram)) this.#receiveStun(now, datagram, from);
+    else this.discarded++;
+  }
+
+  /** Does what is due; harmless when nothing is. */
+  onTimeout(now: number): void {
+    if (this.state === "closed") return;
+    if (now >= this.#dtlsDue) {
+      this.#dtls.onTimeout();
+      this.#afterDtls(now);
+      if (this.isClosed()) return;
+    }
+    if (now >= this.#consentDue) {
+      if (this.#checkConsent(now)) return;
+    }
+    this.media.onTimeout(now);
+  }
+
+  /** Milliseconds on the engine's clock; late or extra calls of `onTimeout` do no harm. */
+  nextTimeout(): number {
+    if (this.state === "closed") return Number.POSITIVE_INFINITY;
+    return Math.min(this.#consentDue, this.#dtlsDue, this.media.nextTimeout());
+  }
+
+  /** Says goodbye (RTCP BYE, DTLS close_notify) and frees everything; idempotent. */
+  close(now: number, reason: string): void {
+    if (this.state === "closed") return;
+    this.state = "closed";
+    this.reason = reason;
+    this.media.close(now);
+    this.#dtls.close();
+    this.#receiver?.close();
+    this.#port?.close();
+    this.#receiver = undefined;
+    this.#port = undefined;
+    this.#options.owner.onClosed(this, reason);
+  }
+
+  isClosed(): boolean {
+    return this.state === "closed";
+  }
+
+  /** True when nothing authentic has come for so long that its addresses may be another session's by now. */
+  isSilent(now: number): boolean {
+    return this.state === "closed" || now - this.#lastHeard >= SILENCE;
+  }
+
+  /** Figures for the API. */
+  statistics(): Readonly<Record<string, unknown>> {
+    const { selected } = this.ice;
+    return {
+      ...this.media.statistics(),
+      candidate: selected === undefined ? "" : `${selected.address}:${selected.port}`,
+      ice_state:
+        this.state === "closed" ? "closed" : selected !== undefined ? "connected" : this.state === "new" ? "new" : "checking",
+      dtls_state: this.#dtls.state,
+      state: this.state,
+      reason: this.reason,
+    };
+  }
+
+  #receiveStun(now: number, datagram: Buffer, from: Endpoint): void {
+    const { ice } = this;
+    const verdict = ice.receive(now, datagram, from);
+    if (verdict === "ignored") {
+      this.discarded++;
+      return;
+    }
+    if (ice.response !== undefined) this.#options.egress.sendPlain(ice.response, from);
+    if (verdict === "refused") return;
+    this.#lastHeard = now;
+    this.#lastFrom = from;
+    this.#options.owner.onAddress(this, from);
+    if (this.state === "new") this.state = "ice";
+    if (verdict !== "selected") return;
+    this.#port?.setRemote(from);
+    if (this.state !== "ice") return;
+    this.state = "dtls";
+    if (this.#options.negotiated.dtlsRole === "active") {
+      this.#dtls.start();
+      this.#afterDtls(now);
+    }
+    this.#connectMedia(now);
+  }
+
+  #receiveDtls(now: number, datagram: Buffer, from: Endpoint): void {
+    if (!this.ice.knows(from)) {
+      this.discarded++; // the handshake only ever runs with an address that has proved to know our password
+      return;
+    }
+    if (this.#dtls.state === "handshaking") this.#lastFrom = from;
+    this.#dtls.receive(datagram);
+    this.#afterDtls(now);
+  }
+
+  #afterDtls(now: number): void {
+    switch (this.#dtls.state) {
+      case "failed":
+        this.close(now, `DTLS failed: ${this.#dtls.failure ?? "unknown reason"}`);
+        return;
+      case "closed":
+        this.close(now, "the peer has closed the connection");
+        return;
+      default: {
+        const wait = this.#dtls.timeout();
+        this.#dtlsDue = wait === undefined ? Number.POSITIVE_INFINITY : now + Math.max(1, wait);
+        this.#connectMedia(now);
+      }
+    }
+  }
+
+  /** Media starts when there are keys and a nominated pair. */
+  #connectMedia(now: number): void {
+    const remote = this.ice.selected;
+    if (this.state !== "dtls" || this.#dtls.state !== "connected" || remote === undefined) return;
+    const keys = this.#dtls.srtpKeys();
+    this.#receiver = this.#options.createReceiver(keys.remote);
+    this.#port = this.#options.egress.open(keys.local, remote);
+    this.state = "connected";
+    this.#lastHeard = now;
+    this.media.start(now, this.#port);
+    this.#options.owner.onConnected(this);
+  }
+
+  #receiveSrtp(now: number, datagram: Buffer): void {
+    const receiver = this.#receiver;
+    if (receiver === undefined || datagram.length < 12) {
+      this.discarded++;
+      return;
+    }
+    const type = datagram[1] as number;
+    const isRtcp = type >= 192 && type <= 223; // RFC 5761 section 4
+    const plain = isRtcp ? receiver.unprotectRtcp(datagram) : receiver.unprotectRtp(datagram);
+    if (plain === undefined) {
+      this.discarded++;
+      return;
+    }
+    this.#lastHeard = now;
+    this.ice.heard(now);
+    if (isRtcp) this.media.rtcp(now, plain);
+    else this.media.rtp(now, plain);
+  }
+
+  /** @returns true when the session has ended */
+  #checkConsent(now: number): boolean {
+    const { stunTimeout } = this.#options;
+    if (this.state !== "connected") {
+      const limit = this.createdAt + Math.min(stunTimeout, CONNECT_TIMEOUT);
+      if (now >= limit) {
+        const reasons = {
+          new: "nobody came: no ICE check arrived",
+          ice: "no pair was nominated",
+          dtls: "the DTLS handshake did not end",
+        };
+        this.close(now, reasons[this.state as "new" | "ice" | "dtls"]);
+        return true;
+      }
+      this.#consentDue = limit;
+      return false;
+    }
+    if (now - this.#lastHeard >= stunTimeout) {
+      this.close(now, `nothing was heard for ${Math.round((now - this.#lastHeard) / 1000)} s`);
+      return true;
+    }
+    this.#consentDue = this.#lastHeard + stunTimeout;
+    return false;
+  }
+}
+
+const SILENCE = 5_000; // ms; a peer that is there reports every second and checks every few
+const CONNECT_TIMEOUT = 30_000; // ms from the answer to media; RFC 9725 section 4.1 leaves it to the server
