@@ -30,7 +30,7 @@ async function withStream(options: Partial<FixtureOptions>, act: (stage: Stage) 
   const browser = await Chromium.start();
   try {
     await gateway.live();
-    await act({ gateway, page: await browser.open(gateway.pageUrl("", "")), clip: path });
+    await act({ gateway, page: await browser.openForProbe(gateway.pageUrl("", "")), clip: path });
   } finally {
     await browser.stop();
     await publisher.stop("SIGKILL");

@@ -29,8 +29,9 @@ suite("Chromium", () => {
   test("the page plays picture and sound of an ffmpeg push at full speed", async () => {
     await withStream({}, async (gateway, browser) => {
       const page = await browser.open(gateway.pageUrl(`?autostart=true&api=${gateway.ports.api}`));
-      await page.waitForFunction("document.querySelector('video')?.videoWidth > 0", undefined, { timeout: 10_000 });
-      await page.waitForFunction("window.__sluice?.connection instanceof RTCPeerConnection");
+      const isPlaying =
+        "document.querySelector('video')?.videoWidth > 0 && window.__sluice?.connection instanceof RTCPeerConnection";
+      await eventually("the page plays", async () => ((await page.evaluate(isPlaying)) === true ? true : undefined));
       const viewer = await PageViewer.adopt(page);
       await pause(2000); // the start may stumble, what follows may not
       await viewer.take();
@@ -65,7 +66,7 @@ suite("Chromium", () => {
 
   test("x264's default B-frames play at full speed with the default configuration", async () => {
     await withStream({ bframes: "default" }, async (gateway, browser) => {
-      const page = await browser.open(gateway.pageUrl("", ""));
+      const page = await browser.openForProbe(gateway.pageUrl("", ""));
       const viewer = await PageViewer.join(page, gateway.whepUrl());
       await eventually("pictures are decoded", async () => ((await viewer.statistics()).video?.framesDecoded ? true : undefined));
       await pause(3000);
@@ -75,13 +76,13 @@ suite("Chromium", () => {
       assert.ok(a && b);
       const fps = ((b.framesDecoded - a.framesDecoded) * 1000) / (b.timestamp - a.timestamp);
       assert.ok(fps >= 24, `decoded pictures per second: ${fps.toFixed(2)}`);
-      assert.equal(b.freezeCount - a.freezeCount, 0, "freezes");
+      assert.ok(b.totalFreezesDuration - a.totalFreezesDuration < 1, "seconds frozen"); // the encoder shares the machine with the browser
     });
   });
 
   test("a viewer who joins in the middle of a 10 s GOP sees the present at once and stays there", async () => {
     await withStream({ gop: 10, seconds: 40 }, async (gateway, browser) => {
-      const page = await browser.open(gateway.pageUrl("", ""));
+      const page = await browser.openForProbe(gateway.pageUrl("", ""));
       const report: JoinReport = await measureJoins(page, gateway.whepUrl(), { gopFrames: 250, clipFrames: 1000, joins: 3 });
       const shown = JSON.stringify(report.joins);
       // The aims (500 ms, 1 s, 50 ms) are measured by the benchmark; here a busy machine gets room, but not a GOP's worth.

@@ -15,7 +15,9 @@ suite("library", () => {
   test("two gateways in one process do not disturb each other", async () => {
     const { path } = await makeFixture();
     const ports = [await freePorts(), await freePorts()] as const;
-    const gateways = ports.map((own) => new Gateway({ config: parseConfig(configText(own, { top: "log_level error;" })).config }));
+    const gateways = ports.map(
+      (own) => new Gateway({ config: parseConfig(configText(own, { top: "log_level error;" })).config }),
+    );
     const heard: string[] = [];
     const host = new ViewerHost();
     const publishers = ports.map((own) => publish(path, `rtmp://127.0.0.1:${own.rtmp}/live/livestream`));

@@ -61,24 +61,14 @@ suite("native viewers of an RTMP stream", () => {
     });
   }
 
-  test("a lost packet comes again when asked for", async () => {
+  test("a packet that is asked for again is sent again", async () => {
     const viewer = await host.join(gateway.whepUrl());
     await viewer.until("pictures flow", (look) => look.tally.pictures > 10);
     const { video } = await viewer.take();
-    const wanted = video.slice(-3).map((packet) => packet.sequenceNumber);
-    await viewer.nack(wanted);
-    await pause(500); // RTT is under a millisecond here
-    const again = (await viewer.take()).video.slice(video.length).filter((packet) => wanted.includes(packet.sequenceNumber));
-    await viewer.leave();
-    assert.deepEqual(
-      again.map((packet) => packet.sequenceNumber),
-      wanted,
-    );
-    assert.ok(
-      again.every((packet) =>
-        video.some((first) => first.sequenceNumber === packet.sequenceNumber && first.payload.equals(packet.payload)),
-      ),
-    );
+    await viewer.nack(video.slice(-3).map((packet) => packet.sequenceNumber));
+    await pause(300); // RTT is under a millisecond here
+    await viewer.leave(); // SRTP hides doubles from the viewer, so the gateway's own farewell has to tell
+    await gateway.child.line(/"resent":3\b/, 2000);
   });
 });
 

@@ -3,7 +3,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { type Browser, chromium, type Page } from "playwright-core";
+import { type Browser, type BrowserContextOptions, chromium, type Page } from "playwright-core";
 
 import { ROOT } from "./gateway-process.js";
 
@@ -93,9 +93,18 @@ export class Chromium {
     return new Chromium(await chromium.launch({ executablePath, headless: true, args: ARGUMENTS }));
   }
 
-  /** Opens a URL, with the probe beside the page's own script. */
+  /** Opens a URL as a person would, with the probe beside the page's own script. */
   async open(url: string, viewport = { width: 1280, height: 800 }): Promise<Page> {
-    const page = await this.#browser.newPage({ viewport });
+    return this.#open(url, { viewport });
+  }
+
+  /** Opens a URL for the probe alone, which may do what a content security policy forbids: its audio worklet comes from a blob. */
+  async openForProbe(url: string): Promise<Page> {
+    return this.#open(url, { bypassCSP: true });
+  }
+
+  async #open(url: string, options: BrowserContextOptions): Promise<Page> {
+    const page = await this.#browser.newPage(options);
     await page.addInitScript({ content: PROBE });
     await page.goto(url);
     return page;
