@@ -24,6 +24,10 @@ export class FakePublication implements Publication {
     this.#onChange();
   }
 
+  writePackets(): void {
+    throw new Error("this publisher writes frames");
+  }
+
   end(reason: string): void {
     this.ended.push(reason);
     this.#onChange();
