@@ -33,7 +33,8 @@ export function addApi(app: FastifyInstance, options: ApiOptions): void {
 
   app.get("/api/v1/versions", async () => {
     const [major = 0, minor = 0, revision = 0] = services.version.split(/[.-]/, 3).map((part) => Number.parseInt(part, 10) || 0);
-    return { ...envelope(), data: { major, minor, revision, version: services.version } };
+    const data = { major, minor, revision, version: services.version };
+    return { ...envelope(), data, ...(services.rtmpPort !== undefined && { rtmp_port: services.rtmpPort }) };
   });
   app.get("/api/v1/streams", async (request) => {
     const streams = page([...services.hub.streams()].filter(isShown), request);

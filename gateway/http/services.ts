@@ -52,6 +52,8 @@ export type HttpServices = {
   readonly rtcUnavailable?: string;
   readonly hub: Pick<Hub, "streams" | "clients">;
   readonly version: string;
+  /** Port that RTMP listens on, for the addresses on the landing page; undefined: RTMP is off. */
+  readonly rtmpPort?: number;
   /** `server` and `service` of the API's envelope: constant for the machine and for this run. */
   readonly serverId: string;
   readonly serviceId: string;

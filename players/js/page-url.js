@@ -1,0 +1,50 @@
+// From a page's query string to the URL it talks to. Pure: no window, so that it can be tested anywhere.
+
+/** Parameters that say where the gateway is; every other one is passed on to the stream URL. */
+const OWN = new Set(["server", "vhost", "port", "app", "stream", "schema", "autostart", "api", "path"]);
+
+/**
+ * The WHEP or WHIP URL a page's query asks for.
+ *
+ * Without `server`, `port` and `api` the page talks to where it came from: the HTTP server's port has the endpoints too.
+ * With `server` alone the API's default port is taken, 1985 for http and 1990 for https.
+ *
+ * @param {"whep" | "whip"} kind
+ * @param {{ protocol: string, host: string, hostname: string, search: string, pathname: string }} location the page's own address
+ * @returns {string}
+ */
+export function endpointUrl(kind, location) {
+  const query = new URLSearchParams(location.search);
+  const value = (key) => query.get(key) || undefined;
+  const isWeb = location.protocol === "http:" || location.protocol === "https:";
+  const schema = (value("schema") ?? (isWeb ? location.protocol : "http")).replace(/:$/, "");
+  const port = value("api") ?? value("port");
+  const path =
+    value("path") ??
+    (value("server") === undefined && port === undefined && isWeb ? pathBeside(kind, location.pathname) : `/rtc/v1/${kind}/`);
+
+  let host = isWeb ? location.host : "127.0.0.1:1985";
+  if (value("server") !== undefined || port !== undefined || !isWeb) {
+    const name = value("server") ?? (location.hostname || "127.0.0.1");
+    const bracketed = name.includes(":") && !name.startsWith("[") ? `[${name}]` : name;
+    host = `${bracketed}:${port ?? (schema === "https" ? "1990" : "1985")}`;
+  }
+
+  const parameters = new URLSearchParams();
+  parameters.set("app", value("app") ?? "live");
+  parameters.set("stream", value("stream") ?? "livestream");
+  if (value("vhost") !== undefined) parameters.set("vhost", query.get("vhost"));
+  for (const [key, text] of query) if (!OWN.has(key)) parameters.append(key, text);
+  return `${schema}://${host}${path.startsWith("/") ? path : `/${path}`}?${parameters}`;
+}
+
+/** Pages live in `players/` or `demos/` beside `rtc/`: also when a proxy has put all of it under a path of its own. */
+function pathBeside(kind, pathname) {
+  const at = pathname.lastIndexOf("/players/");
+  return `${at < 0 ? "" : pathname.slice(0, at)}/rtc/v1/${kind}/`;
+}
+
+/** @returns {boolean} whether the page shall begin by itself */
+export function wantsAutostart(search) {
+  return /^(true|on|1)$/.test(new URLSearchParams(search).get("autostart") ?? "");
+}
