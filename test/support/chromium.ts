@@ -143,7 +143,7 @@ export class PageViewer {
   }
 
   /** Watches what the page itself plays. @param connection script that gives the RTCPeerConnection */
-  static async adopt(page: Page, connection = "__sluice.connection"): Promise<PageViewer> {
+  static async adopt(page: Page, connection = "__sluice.pc"): Promise<PageViewer> {
     const viewer = new PageViewer(page);
     await page.evaluate(`__probe.adopt(${viewer.#id}, document.querySelector("video"), ${connection})`);
     return viewer;
