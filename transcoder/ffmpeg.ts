@@ -209,10 +209,11 @@ function audioArguments(bitrate: number): string[] {
 }
 
 function videoArguments(options: VideoTranscoderOptions): string[] {
-  const kbits = Math.round(options.bitrate / 1000);
-  const rate = ["-b:v", `${kbits}k`, "-maxrate", `${Math.round(kbits * 1.5)}k`, "-bufsize", `${kbits}k`];
+  const decoder = ["-threads", "1"]; // one thread: frame threads each add a frame of delay
   const skip =
     options.skipBefore > 0 ? ["-vf", `select=gte(t\\,${((options.skipBefore + LEAD_IN) / 1e6 - 0.0005).toFixed(4)})`] : [];
+  // Milliseconds as the encoder's time base, and frames as they come: otherwise ffmpeg moves them onto a grid of its own.
+  const times = ["-vsync", "passthrough", "-enc_time_base", "1:1000"];
   const x264 = [
     "-c:v",
     "libx264",
@@ -225,24 +226,20 @@ function videoArguments(options: VideoTranscoderOptions): string[] {
     "-pix_fmt",
     "yuv420p",
   ];
-  const keys = ["-bf", "0", "-g", `${Math.max(1, Math.round(options.frameRate * 2))}`, "-bsf:v", "dump_extra=freq=keyframe"];
-  // Milliseconds as the encoder's time base, and frames as they come: otherwise ffmpeg moves them onto a grid of its own.
-  const times = ["-r:v", options.frameRate.toFixed(3), "-vsync", "passthrough", "-enc_time_base", "1:1000"];
-  const decoder = ["-threads", "1"]; // one thread: frame threads each add a frame of delay
-  return [
-    ...QUIET,
-    ...decoder,
-    ...INPUT_ARGUMENTS,
-    "-an",
-    ...skip,
-    ...times,
-    ...x264,
-    ...rate,
-    ...keys,
-    "-threads",
-    "1",
-    ...OUTPUT_ARGUMENTS,
+  const kbits = Math.round(options.bitrate / 1000);
+  const rate = ["-crf", "21", "-maxrate", `${kbits}k`, "-bufsize", `${kbits}k`];
+  // The frame rate goes straight to x264, for its bit budget: as ffmpeg's -r it contradicts passthrough.
+  const plan = [
+    "-bf",
+    "0",
+    "-g",
+    `${Math.max(1, Math.round(options.frameRate * 2))}`,
+    "-x264-params",
+    `fps=${options.frameRate.toFixed(3)}`,
   ];
+  const parameterSets = ["-bsf:v", "dump_extra=freq=keyframe"]; // into each key frame: they may change with the next child
+  const encoder = [...x264, ...rate, ...plan, "-threads", "1", ...parameterSets];
+  return [...QUIET, ...decoder, ...INPUT_ARGUMENTS, "-an", ...skip, ...times, ...encoder, ...OUTPUT_ARGUMENTS];
 }
 
 /** @returns false when the child did not take it */

@@ -165,7 +165,7 @@ export class AudioPath {
     if (duration === undefined || packet.length > MAX_OPUS_PACKET) return;
     let timestamp = rescale(streamTime, MICROSECONDS, OPUS_CLOCK_RATE);
     const next = this.#nextTimestamp;
-    const continues = next !== undefined && Math.abs(timestamp - next) <= 2; // rounding of microseconds
+    const continues = next !== undefined && Math.abs(timestamp - next) <= SMALL_STEP;
     if (continues) timestamp = next;
     if (timestamp <= this.#lastTimestamp) return; // sound for a time that has been heard: the publisher's clock went back
     this.#lastTimestamp = timestamp;
@@ -186,4 +186,5 @@ export class AudioPath {
 
 const EMPTY: Buffer = Buffer.alloc(0);
 const RUN_LIMIT = 2_000_000_000_000; // microseconds, 23 days: a transcoder counts milliseconds in 31 bits
+const SMALL_STEP = 48; // ticks, 1 ms: receivers like packets without a gap better than a millisecond of truth
 const MAX_OPUS_PACKET = 1_100; // bytes: must fit one datagram; 320 kbit/s in 20 ms are 800

@@ -96,11 +96,9 @@ export class VideoPath {
       this.#configure(frame);
       return;
     }
-    const wasReordered = this.#detector.hasReordered;
     const { isOutOfOrder } = this.#detector.inspect(frame);
-    if (this.#detector.hasReordered && !wasReordered) this.#onReordered();
-    else if (this.#reencoder !== undefined) this.#reencoder.write(frame);
-    else if (frame.isKey && this.#detector.hasReordered) this.#startReencoder();
+    if (this.#reencoder !== undefined) this.#reencoder.write(frame);
+    else if (this.#detector.hasReordered) this.#onReordered(); // begins with the cached pictures, this one among them
     if (this.#output === "source") this.#sendSource(frame, isOutOfOrder);
   }
 
@@ -133,19 +131,21 @@ export class VideoPath {
     else this.#startReencoder();
   }
 
-  /** Does nothing when it may not or cannot; then B-frames are left out. */
+  /** Does nothing while it cannot; then B-frames are left out. */
   #startReencoder(): void {
     const { bframe, transcoders, clock, slots, stream } = this.#options;
     const config = this.#config;
-    if (bframe === "keep" || bframe === "drop" || config === undefined || clock.now() < this.#retryAt) return;
+    if (config === undefined || clock.now() < this.#retryAt) return;
     if (transcoders.videoRefusal !== undefined) {
       this.#say(`h264 with B-frames left out, as they cannot be re-encoded: ${transcoders.videoRefusal}`);
+      this.#retryAt = Number.POSITIVE_INFINITY;
       return;
     }
     const backlog = stream.frames.backlog.filter((frame) => frame.kind === "video");
     if (backlog[0]?.isKey !== true) return; // the next key frame tries again
     const release = slots.acquire();
     if (release === undefined && bframe === "auto") {
+      this.#retryAt = clock.now() + ROOM_INTERVAL;
       this.#say("h264 with B-frames left out: this machine has no room to re-encode another stream");
       return;
     }
@@ -241,4 +241,5 @@ export function videoRefusal(codec: string): string {
 }
 
 const NO_CONFIG: Buffer = Buffer.from([1, 0, 0, 0, 0xff, 0xe0, 0]); // AVCDecoderConfigurationRecord without any parameter set
+const ROOM_INTERVAL = 2_000; // ms between looks whether there is room
 const MIN_STEP = 90; // ticks, 1 ms: while the transcoder is behind what the source had reached

@@ -10,6 +10,7 @@ import type {
   Converter,
   Hub,
   HubEvent,
+  PacketBatch,
   Peer,
   Play,
   PlayRequest,
@@ -288,6 +289,13 @@ class LivePublication implements Publication {
       this.#jumps = this.#timeline.jumps;
       this.#hub.emitJump(this.#entry, this.client.peer);
     }
+  }
+
+  writePackets(batch: PacketBatch): void {
+    if (this.#ended) return;
+    this.units++;
+    this.#lastActivity = this.#clock.now();
+    this.stream.receivePackets(batch);
   }
 
   end(reason: string): void {

@@ -3,7 +3,7 @@
 import type { Sink } from "../media/frame.js";
 import { PacketHistory } from "../rtp/history.js";
 import type { MediaKind, MediaPacket, RtpTrack } from "../rtp/packet.js";
-import type { PacketBatch, PacketLane } from "./types.js";
+import type { PacketBatch, PacketLane, TimeReference } from "./types.js";
 
 /** Packets of video kept: a group of pictures of 10 s at 13 Mbit/s. A longer one cannot be joined in its middle. */
 const VIDEO_HISTORY = 16_384;
@@ -11,9 +11,6 @@ const VIDEO_HISTORY = 16_384;
 const AUDIO_HISTORY = 512;
 /** Milliseconds between two requests for a key frame that reach the source. */
 const KEY_FRAME_INTERVAL = 500;
-
-/** Where the lane's track stands in wall-clock time: RTP time `timestamp` was at `wallTime`. */
-export type TimeReference = { readonly timestamp: number; readonly wallTime: number };
 
 type LaneTrack = {
   track: RtpTrack | undefined;
@@ -61,7 +58,12 @@ export class LivePacketLane implements PacketLane {
   }
 
   setTrack(track: RtpTrack): void {
-    this.#of(track.kind).track = track;
+    const lane = this.#of(track.kind);
+    const known = lane.track?.codec;
+    lane.track = track;
+    if (known === undefined || known === track.codec || this.#sinks.size === 0) return;
+    this.#closeSinks(`the stream's ${track.kind} is ${track.codec} now, it was ${known}`);
+    this.#onDemand(0);
   }
 
   add(sink: Sink<PacketBatch>): void {
@@ -107,7 +109,6 @@ export class LivePacketLane implements PacketLane {
     return reference.timestamp + ((wallTime - reference.wallTime) * clockRateOf(kind, track)) / 1000;
   }
 
-  /** For publishers of packets, whose RTP clock has a zero of its own. */
   setTimeReference(kind: MediaKind, reference: TimeReference): void {
     this.#of(kind).reference = reference;
   }
@@ -128,9 +129,13 @@ export class LivePacketLane implements PacketLane {
   }
 
   close(reason: string): void {
+    this.reset();
+    this.#closeSinks(reason);
+  }
+
+  #closeSinks(reason: string): void {
     const sinks = [...this.#sinks];
     this.#sinks.clear();
-    this.reset();
     for (const sink of sinks) sink.close(reason);
   }
 

@@ -5,7 +5,7 @@ import type { Frame } from "../media/frame.js";
 import type { Clock, TimerHandle } from "./clock.js";
 import { LiveFrameLane } from "./frame-lane.js";
 import { LivePacketLane } from "./packet-lane.js";
-import type { Converter, Peer, Source, Stream, StreamName } from "./types.js";
+import type { Converter, PacketBatch, Peer, Source, Stream, StreamName } from "./types.js";
 
 /** Milliseconds a converter goes on after its last viewer has left: a page that reloads finds it running. */
 const CONVERTER_LINGER = 5_000;
@@ -97,6 +97,13 @@ export class LiveStream implements Stream {
     this.received.bytes += frame.data.length;
     this.floor = Math.max(this.floor, frame.pts);
     this.frames.write(frame);
+  }
+
+  /** Takes in packets of a publisher of packets. */
+  receivePackets(batch: PacketBatch): void {
+    this.received.units++;
+    for (let i = 0; i < batch.length; i++) this.received.bytes += batch[i]?.payload.length ?? 0;
+    this.packets.write(batch);
   }
 
   closeSource(reason: string): void {

@@ -36,6 +36,11 @@ export interface Publication {
    * them to the stream's clock, and re-anchors jumps.
    */
   writeFrame(frame: Frame): void;
+  /**
+   * For publishers of packets: packets of one picture or one audio frame, numbered by `stream.packets.nextSequenceNumber` and in RTP
+   * time of the lane's time reference. Tracks are announced by `stream.packets.setTrack` before.
+   */
+  writePackets(batch: PacketBatch): void;
   /** The publisher has left; the stream waits out its grace time and then ends. Idempotent. */
   end(reason: string): void;
 }
@@ -72,11 +77,15 @@ export interface FrameLane {
 /** Packets of one picture or one audio frame, written together so that they can be sent together. */
 export type PacketBatch = readonly MediaPacket[];
 
+/** Where a track stands in time: its RTP time `timestamp` (unwrapped) is at `wallTime` (milliseconds since 1970). */
+export type TimeReference = { readonly timestamp: number; readonly wallTime: number };
+
 /** The lane of RTP packets. */
 export interface PacketLane {
   readonly viewerCount: number;
   /** Announced tracks. A bridged stream announces both from the start, so that a track may appear later. */
   track(kind: MediaKind): RtpTrack | undefined;
+  /** Viewers that were promised another codec cannot be served any more: they are closed with the reason. */
   setTrack(track: RtpTrack): void;
   add(sink: Sink<PacketBatch>): void;
   remove(sink: Sink<PacketBatch>): void;
@@ -92,6 +101,8 @@ export interface PacketLane {
   wallTimeOf(kind: MediaKind, timestamp: number): number;
   /** The reverse: RTP time (unwrapped, may have a fraction) at a wall-clock time. */
   timestampAt(kind: MediaKind, wallTime: number): number;
+  /** For publishers of packets, whose RTP clock has a zero of its own: RTP time `timestamp` of that track is at `wallTime`. */
+  setTimeReference(kind: MediaKind, reference: TimeReference): void;
   /** Asks whoever feeds this lane for a key frame; merged and rate limited. */
   requestKeyFrame(reason: string): void;
 }

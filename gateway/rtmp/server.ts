@@ -87,8 +87,9 @@ export class RtmpServer {
   async close(reason = "the server closes"): Promise<void> {
     const servers = this.#servers.splice(0);
     const closed = servers.map((server) => new Promise<void>((resolve) => server.close(() => resolve())));
-    for (const connection of [...this.#connections]) connection.close(reason);
-    await Promise.all(closed);
+    const connections = [...this.#connections];
+    for (const connection of connections) connection.close(reason);
+    await Promise.all([...closed, ...connections.map((connection) => connection.closed)]);
   }
 
   #onSocket(scheme: "rtmp" | "rtmps"): (socket: Socket) => void {
@@ -99,8 +100,9 @@ export class RtmpServer {
         return;
       }
       const rejection = this.#connections.size >= limit ? `the server is full: ${limit} connections` : undefined;
-      const connection = new RtmpConnection(socket, scheme, this.#options, rejection, () => this.#connections.delete(connection));
+      const connection = new RtmpConnection(socket, scheme, this.#options, rejection);
       this.#connections.add(connection);
+      void connection.closed.then(() => this.#connections.delete(connection));
     };
   }
 
@@ -134,7 +136,8 @@ class RtmpConnection implements RtmpSessionOwner, Source {
   readonly #socket: Socket;
   readonly #options: RtmpServerOptions;
   readonly #session: RtmpSession;
-  readonly #onGone: () => void;
+  /** Resolves when the socket is closed. */
+  readonly closed: Promise<void>;
   readonly #id = randomUUID();
   readonly #address: string;
   readonly #log: Logger;
@@ -147,10 +150,9 @@ class RtmpConnection implements RtmpSessionOwner, Source {
   #byteCount = 0;
   #isGone = false;
 
-  constructor(socket: Socket, scheme: string, options: RtmpServerOptions, rejection: string | undefined, onGone: () => void) {
+  constructor(socket: Socket, scheme: string, options: RtmpServerOptions, rejection: string | undefined) {
     this.#socket = socket;
     this.#options = options;
-    this.#onGone = onGone;
     this.#address = (socket.remoteAddress ?? "").replace(/^::ffff:/, "");
     this.#log = options.log.child({ session: this.#id.slice(0, 8), peer: `${scheme} ${this.#address}:${socket.remotePort}` });
     this.#session = new RtmpSession(options.clock.now(), this, {
@@ -163,7 +165,12 @@ class RtmpConnection implements RtmpSessionOwner, Source {
     socket.on("data", (bytes) => this.#guard(() => this.#session.receive(options.clock.now(), bytes)));
     socket.on("end", () => this.#gone("the client closed the connection"));
     socket.on("error", (error) => this.#gone(`socket: ${error.message}`));
-    socket.on("close", () => this.#onSocketClosed());
+    this.closed = new Promise((resolve) => {
+      socket.on("close", () => {
+        this.#onSocketClosed();
+        resolve();
+      });
+    });
     this.#armTimer();
   }
 
@@ -304,7 +311,6 @@ class RtmpConnection implements RtmpSessionOwner, Source {
     this.#gone("the connection broke");
     this.#timer?.cancel();
     this.#timer = undefined;
-    this.#onGone();
   }
 
   /** One timer that is moved only when it would fire too late; when too early it is armed again. */

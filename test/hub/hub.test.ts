@@ -6,7 +6,7 @@ import type { Converter, HubEvent, PacketBatch, Publication, Stream } from "../.
 import { Refusal } from "../../gateway/media/errors.js";
 import type { Frame } from "../../gateway/media/frame.js";
 import { FakeClock } from "../support/fake-clock.js";
-import { Collector, peer, RecordingSource, videoConfig, videoFrame } from "../support/frames.js";
+import { Collector, mediaPacket, peer, RecordingSource, videoConfig, videoFrame } from "../support/frames.js";
 
 const NAME = { vhost: "__defaultVhost__", app: "live", stream: "livestream" };
 
@@ -244,6 +244,22 @@ test("takes names of vhosts that are not configured for the default one", async 
   assert.equal(hub.find({ ...NAME, vhost: "example.org" }), stream);
   await hub.play({ name: { ...NAME, vhost: "example.org" }, peer: peer(), lane: "frames" });
   assert.equal([...hub.streams()].length, 1);
+});
+
+test("counts a publisher of packets as alive by its packets", async () => {
+  const { hub, clock } = set({ takeover: "stale" });
+  const publish = (): Promise<Publication> =>
+    hub.publish({ name: NAME, peer: peer("192.0.2.3", "rtc"), source: new RecordingSource(), lane: "packets" });
+  const publication = await publish();
+  clock.advance(1900);
+  publication.writePackets([mediaPacket(0)]);
+  const second = publish();
+  await settle();
+  clock.advance(500);
+  publication.writePackets([mediaPacket(1)]);
+  clock.advance(400);
+  await assert.rejects(second, refused("busy", /rtc/));
+  assert.deepEqual(publication.stream.received, { units: 2, bytes: 20 });
 });
 
 test("holds streams within its bound", async () => {

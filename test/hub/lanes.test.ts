@@ -129,3 +129,23 @@ test("tells its viewers once when it closes", () => {
   assert.equal(sink.closed, "over");
   assert.equal(sink.items.length, 0);
 });
+
+test("closes viewers that were promised another codec, and only those of a real change", () => {
+  const lane = packetLane();
+  const sink = new Collector<PacketBatch>();
+  const h264 = { kind: "video", codec: "h264", clockRate: 90_000, formatParameters: "" } as const;
+  lane.setTrack(h264);
+  lane.add(sink);
+  lane.setTrack({ ...h264, formatParameters: "profile-level-id=640028" });
+  assert.equal(sink.closed, undefined);
+  lane.setTrack({ ...h264, codec: "vp8" });
+  assert.equal(sink.closed, "the stream's video is vp8 now, it was h264");
+  assert.equal(lane.viewerCount, 0);
+});
+
+test("follows the clock of a publisher of packets", () => {
+  const lane = packetLane();
+  lane.setTimeReference("video", { timestamp: 4_500_000, wallTime: 7000 });
+  assert.equal(lane.wallTimeOf("video", 4_590_000), 8000);
+  assert.equal(lane.timestampAt("video", 6000), 4_410_000);
+});

@@ -72,8 +72,10 @@ export class BridgedStream {
     this.#publication?.writeFrame(frame);
   }
 
-  watch(): void {
+  /** A viewer comes. @returns what the bridge made of the cached frames at that; the viewer keeps only what comes live */
+  watch(): MediaPacket[] {
     this.stream.packets.add(this.viewer);
+    return this.viewer.items.splice(0).flat();
   }
 
   leave(): void {

@@ -154,6 +154,7 @@ export class RtmpClient {
     this.closed = new Promise((resolve) => {
       socket.on("close", () => {
         this.#isClosed = true;
+        this.#handshake?.done();
         this.#wake();
         resolve();
       });
