@@ -6,7 +6,7 @@ import type { Browser, BrowserContextOptions, Page } from "playwright-core";
 import { HttpServer } from "../../gateway/http/server.js";
 import type { Stream } from "../../gateway/hub/types.js";
 import { FakeRtc, fakeOptions, fakeServices } from "../http/fake-services.js";
-import { chromiumPath, FAKE_GATEWAY, openBrowser } from "./browser.js";
+import { chromiumPath, FAKE_GATEWAY, openBrowser } from "../support/page-browser.js";
 
 const skip = chromiumPath === undefined && "no Chromium";
 const rtc = new FakeRtc();
