@@ -134,6 +134,7 @@ export class SendQueue {
       const sent = this.#libc.sendmmsg(this.#fd, this.address + this.#first * MMSGHDR_SIZE, count, MSG_DONTWAIT);
       this.#statistics.calls++;
       if (sent > 0) {
+        if (!this.#segmentedBefore) this.#segmentedBefore = this.#areSegmented(this.#first, sent);
         this.#first += sent;
         continue;
       }
@@ -244,6 +245,12 @@ export class SendQueue {
       start += length;
     }
     return true;
+  }
+
+  /** Whether one of these messages was cut into segments by the system. */
+  #areSegmented(first: number, count: number): boolean {
+    for (let message = first; message < first + count; message++) if (this.#segmentsOf(message) > 1) return true;
+    return false;
   }
 
   #countFailed(datagrams: number, bytes: number): void {
