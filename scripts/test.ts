@@ -16,6 +16,9 @@ import { parseArgs } from "node:util";
 
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), "../..");
 
+/** Folders of tests that run real clients; those in support try out the clients themselves. */
+const END_TO_END = ["e2e", "support"];
+
 /** Longest time for one file in ms: a hang must end, and end as a failure. */
 const UNIT_TIMEOUT = 180_000;
 const E2E_TIMEOUT = 420_000;
@@ -33,7 +36,7 @@ async function main(): Promise<number> {
     allowPositionals: true,
   });
   const files = listTests().filter((file) => positionals.length === 0 || positionals.some((word) => file.includes(word)));
-  const isEndToEnd = (file: string): boolean => file.startsWith(join("dist", "test", "e2e"));
+  const isEndToEnd = (file: string): boolean => END_TO_END.some((folder) => file.startsWith(join("dist", "test", folder)));
   const phases: Phase[] = [];
   if (!values.e2e) {
     phases.push({

@@ -74,6 +74,11 @@ export const DIRECTIVES = {
     `How much is logged: each level includes those after it. info has a line when a session opens and one when it closes; debug tells
     why; trace names single messages and is for a developer.`,
   ),
+  log_format: ready(
+    choice("text", "json"),
+    "text",
+    "How the log on standard error looks: text is one readable line per event; json is one object per line, for programs that collect logs.",
+  ),
 
   "rtmps.enabled": ready(flag, "off", "Whether RTMP over TLS is served beside plain RTMP, on a port of its own."),
   "rtmps.listen": ready(addresses, "1443", "Where RTMPS is served."),

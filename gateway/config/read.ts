@@ -219,6 +219,7 @@ class Reader {
       maxConnections: get("max_connections"),
       ffmpeg: get("ffmpeg"),
       logLevel: get("log_level"),
+      logFormat: get("log_format"),
       httpApi: {
         enabled: get("http_api.enabled"),
         listen: get("http_api.listen"),
