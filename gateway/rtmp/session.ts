@@ -3,7 +3,8 @@
 
 import { ProtocolError } from "../media/errors.js";
 import { FlvFrameReader, type FrameReceiver } from "../media/flv-frames.js";
-import { AmfObject, type AmfValue, amfObject, readAmf0Prefix } from "./amf.js";
+import { AmfObject, type AmfValue, amfObject } from "./amf.js";
+import { readAmf0Prefix } from "./amf0.js";
 import { type ChunkLimits, type ChunkMessage, ChunkReader, ChunkWriter } from "./chunk.js";
 import { answerHandshake, checkVersion, HANDSHAKE_SIZE, type RandomBytes } from "./handshake.js";
 import {

@@ -2,7 +2,9 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { ProtocolError } from "../../gateway/media/errors.js";
-import { AmfObject, amfObject, writeAmf0, writeAmf3 } from "../../gateway/rtmp/amf.js";
+import { AmfObject, amfObject } from "../../gateway/rtmp/amf.js";
+import { writeAmf0 } from "../../gateway/rtmp/amf0.js";
+import { writeAmf3 } from "../../gateway/rtmp/amf3.js";
 import { type ChunkMessage, ChunkReader, ChunkWriter } from "../../gateway/rtmp/chunk.js";
 import { HANDSHAKE_SIZE, startHandshake } from "../../gateway/rtmp/handshake.js";
 import { commandMessage, controlMessage, MESSAGE, USER_CONTROL, userControlMessage } from "../../gateway/rtmp/message.js";
