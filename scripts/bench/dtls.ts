@@ -70,4 +70,3 @@ function connect(clientContext: DtlsContext, serverContext: DtlsContext): void {
   client.close();
   server.close();
 }
-
