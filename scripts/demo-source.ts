@@ -17,7 +17,7 @@ export type DemoSource = {
   readonly gop?: number;
   /** B-frames in a row; 0 also tunes x264 for zero latency. Default 0. */
   readonly bframes?: number;
-  /** x264 preset. Default `veryfast`. */
+  /** x264 preset. Default `superfast`. */
   readonly preset?: string;
   /** AAC sample rate. Default 48000. */
   readonly audioRate?: number;
@@ -42,7 +42,7 @@ export const STRIP_BITS = 16;
  * @throws TypeError naming the option that makes no sense
  */
 export function demoSource(options: DemoSource = {}): string[] {
-  const { size = "1280x720", fps = 25, bitrate = 2_500_000, bframes = 0, preset = "veryfast", audioRate = 48_000 } = options;
+  const { size = "1280x720", fps = 25, bitrate = 2_500_000, bframes = 0, preset = "superfast", audioRate = 48_000 } = options;
   const { duration = 0, tracks = "both", font, realTime = true, gop = fps * 2 } = options;
   const [width, height] = parseSize(size);
   if (!Number.isInteger(fps) || fps < 1 || fps > 120) throw new TypeError(`fps: a whole number from 1 to 120, not ${fps}`);

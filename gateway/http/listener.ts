@@ -54,11 +54,16 @@ export class HttpListener {
       keepAliveTimeout: KEEP_ALIVE_TIMEOUT,
       maxHeaderSize: MAX_HEADERS,
     };
-    const server = credentials === undefined ? createServer(limits) : createSecureServer({ ...limits, ...credentials });
+    const server =
+      credentials === undefined
+        ? createServer(limits)
+        : createSecureServer({ ...limits, ...credentials, handshakeTimeout: HEADERS_TIMEOUT });
     server.setTimeout(IDLE_TIMEOUT);
     server.maxConnections = options.maxConnections + REFUSED_AT_ONCE;
     const sockets = new Set<Socket>();
     server.on("connection", (socket: Socket) => track(socket, sockets, options));
+    // With TLS a request's socket is another object than the connection's.
+    server.on("secureConnection", (socket: Socket) => markExcess(socket, options));
     server.on("request", (request, response) => serve(request, response, options));
     server.on("checkContinue", (request, response) => {
       if (!(Number(request.headers["content-length"]) > options.maxExpectedBody)) response.writeContinue();
@@ -120,12 +125,19 @@ const excess = new WeakSet<Socket>();
 
 function track(socket: Socket, sockets: Set<Socket>, { connections, maxConnections }: ListenerOptions): void {
   connections.open++;
-  if (connections.open > maxConnections) excess.add(socket);
+  markExcess(socket, { connections, maxConnections });
   sockets.add(socket);
   socket.once("close", () => {
     connections.open--;
     sockets.delete(socket);
   });
+}
+
+function markExcess(
+  socket: Socket,
+  { connections, maxConnections }: Pick<ListenerOptions, "connections" | "maxConnections">,
+): void {
+  if (connections.open > maxConnections) excess.add(socket);
 }
 
 function serve(

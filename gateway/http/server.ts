@@ -99,7 +99,6 @@ export class HttpServer {
     const crossdomain = roles.has("api") ? httpApi.crossdomain : httpServer.crossdomain;
     const app = fastify({
       logger: false,
-      exposeHeadRoutes: false,
       routerOptions: { ignoreTrailingSlash: true, maxParamLength: 256 },
     });
     this.#apps.push(app);

@@ -79,6 +79,14 @@ test("each port has its routes", async (t) => {
   }
 });
 
+test("HEAD answers wherever GET does", async (t) => {
+  const { server } = await start(t);
+  for (const path of ["/", "/players/whep.html", "/api/v1/versions"]) {
+    const { status, body } = await get(server, path, { method: "HEAD" });
+    assert.deepEqual([status, body], [200, ""], path);
+  }
+});
+
 test("API and HTTP server on one address share a listener with all routes", async (t) => {
   const port = await freePort();
   const options = fakeOptions(new FakeRtc());
