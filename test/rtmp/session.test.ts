@@ -358,6 +358,17 @@ test("a message of 16 MB that is declared and trickles in runs into the timeout"
   assert.deepEqual(harness.closed, ["no media after publish"]);
 });
 
+test("a long message is for those who publish", () => {
+  const long = (): Tag => videoTag(0, { key: true, size: 2_000_000 });
+  assert.throws(() => connected().sendTag(long()), refused("chunk-message-too-long"));
+  const { harness, send, sendTag } = publishing();
+  sendTag(videoConfigTag());
+  sendTag(long());
+  assert.equal(harness.frames.length, 2);
+  send(command("deleteStream", 8, [null, 1]));
+  assert.throws(() => sendTag(long()), refused("chunk-message-too-long"));
+});
+
 test("close says goodbye once, and nothing happens after it", () => {
   const { harness, sendTag } = publishing();
   harness.session.close("kicked");
