@@ -70,6 +70,10 @@ class Parser {
   /** Reads directives up to the closing brace of `opened`, or to the end of the file when that is undefined. */
   parseBlock(depth: number, opened: Word | undefined): Node[] {
     const nodes: Node[] = [];
+    if (depth > MAX_BLOCK_DEPTH) {
+      this.#report(opened?.line ?? 1, `blocks are nested deeper than ${MAX_BLOCK_DEPTH}`);
+      this.#position = this.#tokens.length; // nothing sensible follows
+    }
     for (;;) {
       const token = this.#next();
       if (token === undefined) {
@@ -108,14 +112,7 @@ class Parser {
       }
       this.#position++;
       if (isPunctuation(token, ";")) return this.#finish(name, words, undefined);
-      if (isPunctuation(token, "{")) {
-        if (depth >= MAX_BLOCK_DEPTH) {
-          this.#report(token.line, `blocks are nested deeper than ${MAX_BLOCK_DEPTH}`);
-          this.#position = this.#tokens.length; // nothing sensible follows
-          return [];
-        }
-        return this.#finish(name, words, this.parseBlock(depth + 1, name));
-      }
+      if (isPunctuation(token, "{")) return this.#finish(name, words, this.parseBlock(depth + 1, name));
       words.push({ text: token.text, line: token.line, variable: token.variable });
     }
   }
