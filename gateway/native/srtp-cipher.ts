@@ -82,7 +82,7 @@ export interface RtpProtector {
 }
 
 export type RtpProtectorOptions = {
-  /** Derived from the keys; given by tests only. */
+  /** What `deriveSessionKeys` gives for the keys, if that is there already. */
   readonly session?: SessionKeys;
   /** Whether AES-GCM may go below EVP. Default true. */
   readonly direct?: boolean;
