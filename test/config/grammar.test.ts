@@ -98,6 +98,7 @@ const BAD: readonly (readonly [what: string, text: string, complaints: string[]]
   ["a missing ; at the end", "listen 1935", ['1: missing ";" after "listen 1935"']],
   ["a missing ; before }", "a {\n b c\n}", ['2: missing ";" after "b c"']],
   ["a missing ; before the next name", "listen 1935\nmax_connections 10;", ['1: missing ";" after "listen 1935"']],
+  ["a missing ; before a block of any name", "a 1\nhtp {\n b;\n}", ['1: missing ";" after "a 1"']],
   ["a block that is not closed", "a;\nb {\n c;\n", ['2: the block "b {" is never closed; expected "}"']],
   ["a brace too many", "a;\n}\nb;", ['2: unexpected "}": no block is open here']],
   ["a block without a name", "{ a; }", ['1: unexpected "{": expected a directive\'s name before it']],
