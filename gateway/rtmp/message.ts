@@ -1,7 +1,8 @@
 // RTMP messages as typed values: RTMP 1.0 sections 5.4, 6.2 and 7.1.
 
 import { ProtocolError } from "../media/errors.js";
-import { type AmfValue, readAmf0, writeAmf0 } from "./amf.js";
+import type { AmfValue } from "./amf.js";
+import { readAmf0, writeAmf0 } from "./amf0.js";
 import type { ChunkMessage } from "./chunk.js";
 
 /** Message type ids. */
