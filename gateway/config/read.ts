@@ -210,10 +210,6 @@ class Reader {
         const stated = this.globals.get(`${path}.${given as "key"}`);
         const message = `${path}.${missing} is missing: key and certificate are given together`;
         this.problems.push({ file: stated?.file, line: stated?.line, message });
-      } else if (get(`${path}.enabled`) && key === "") {
-        const stated = this.globals.get(`${path}.enabled`);
-        const message = `${path} is enabled and has no key and cert: expected the PEM files of a private key and its certificate`;
-        this.problems.push({ file: stated?.file, line: stated?.line, message });
       }
       return { enabled: get(`${path}.enabled`), listen: get(`${path}.listen`), key, cert };
     };
