@@ -43,12 +43,11 @@ export function describeStarted(config: Config, { version, addresses, ffmpeg, sh
     ]);
   }
   if (config.rtmps.enabled) lines.push(["RTMPS", `${urlOf("rtmps", config.rtmps.listen)}/live/livestream`]);
-  for (const [name, { enabled, listen, cert }, path] of [
+  for (const [name, { enabled, listen }, path] of [
     ["HTTPS", config.httpServer.https, "http_server.https.listen"],
     ["HTTPS API", config.httpApi.https, "http_api.https.listen"],
   ] as const) {
-    if (enabled)
-      lines.push([name, `${urlOf("https", opened(path, listen))}/${cert === "" ? "   (self-signed: browsers ask once)" : ""}`]);
+    if (enabled) lines.push([name, `${urlOf("https", opened(path, listen))}/`]);
   }
   const address = lanAddress();
   if (address !== undefined && isEverywhere(config.listen)) lines.push(["from afar", `${address} instead of localhost`]);

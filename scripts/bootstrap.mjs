@@ -44,6 +44,7 @@ async function main(command, commandArguments) {
   setUp(command);
   if (command === "test" && !commandArguments.includes("--unit")) provideClients();
   if (!existsSync(join(ROOT, script))) fail(`${command}: ${script} is not part of this version`);
+  if (process.env.npm_lifecycle_event !== undefined) endWithParent();
   process.argv = [process.execPath, join(ROOT, script), ...commandArguments];
   await import(pathToFileURL(join(ROOT, script)).href);
 }
@@ -51,6 +52,20 @@ async function main(command, commandArguments) {
 function checkNode() {
   const major = Number(process.versions.node.split(".")[0]);
   if (major < 20) fail(`Node ${process.versions.node} is too old: Sluice needs Node 20 or newer (https://nodejs.org)`);
+}
+
+/**
+ * npm runs this by a shell and passes a SIGTERM on to that shell, which dies of it and tells nobody: what was started would run on and
+ * hold its ports. So the end of the shell counts as the signal.
+ */
+function endWithParent() {
+  const parent = process.ppid;
+  const timer = setInterval(() => {
+    if (process.ppid === parent) return;
+    clearInterval(timer);
+    process.kill(process.pid, "SIGTERM");
+  }, 250);
+  timer.unref();
 }
 
 /**

@@ -1,6 +1,7 @@
 // One media child process: bytes into its standard input, bytes out of its standard output, and an end that leaves nothing behind.
 
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
+import type { Writable } from "node:stream";
 
 export type MediaChildOptions = {
   readonly command: string;
@@ -34,6 +35,7 @@ export class MediaChild {
     const detached = process.platform !== "win32";
     this.#process = spawn(options.command, options.arguments, { stdio: "pipe", windowsHide: true, detached });
     const { stdin, stdout, stderr } = this.#process;
+    const hasPipes = stdin != null && stdout != null && stderr != null; // false when this process has no file descriptors left
     this.gone = new Promise((resolve) => {
       this.#process.once("error", (error) => {
         this.#spawnError = error.message;
@@ -41,6 +43,7 @@ export class MediaChild {
       });
       this.#process.once("close", (code, signal) => this.#onGone(code ?? undefined, signal, resolve));
     });
+    if (!hasPipes) return;
     stdin.on("error", () => {}); // EPIPE of a dead child: its end is told by "close"
     stdout.on("error", () => {});
     stderr.on("error", () => {});
@@ -54,8 +57,9 @@ export class MediaChild {
 
   /** @returns false when the child lags so far behind that the bytes were thrown away, or is gone */
   write(bytes: Buffer): boolean {
-    const { stdin } = this.#process;
-    if (this.#state !== "running" || stdin.writableLength + bytes.length > this.#options.queueLimit) return false;
+    const stdin: Writable | null | undefined = this.#process.stdin;
+    if (this.#state !== "running" || stdin == null || stdin.writableLength + bytes.length > this.#options.queueLimit)
+      return false;
     stdin.write(bytes);
     return true;
   }
@@ -64,7 +68,7 @@ export class MediaChild {
   close(): void {
     if (this.#state !== "running") return;
     this.#state = "closing";
-    this.#process.stdin.destroy(); // not end(): what is queued is of no use to anybody
+    this.#process.stdin?.destroy(); // not end(): what is queued is of no use to anybody
     this.#timers.push(
       setTimeout(() => this.#process.kill("SIGTERM"), TERMINATE_AFTER),
       setTimeout(() => this.#process.kill("SIGKILL"), KILL_AFTER),

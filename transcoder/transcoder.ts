@@ -43,6 +43,8 @@ export type VideoTranscoderOptions = {
   readonly bitrate: number;
   /** Frames per second of the source, as far as it is known; the encoder plans its bits and key frames by it. */
   readonly frameRate: number;
+  /** Pixels of a picture, as far as they are known; a great many are encoded with less care. */
+  readonly pixels: number;
   /** Frames presented before this time (microseconds) are decoded but do not come out. */
   readonly skipBefore: number;
 };

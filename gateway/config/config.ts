@@ -5,7 +5,7 @@ export type ListenAddress = { readonly host: string | undefined; readonly port: 
 export type HttpsConfig = {
   readonly enabled: boolean;
   readonly listen: readonly ListenAddress[];
-  /** PEM files; both empty: a self-signed pair is made and kept. */
+  /** PEM files by absolute path; given when enabled. */
   readonly key: string;
   readonly cert: string;
 };

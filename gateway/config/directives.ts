@@ -44,7 +44,8 @@ function later<T>(value: ValueParser<T>, fallback: string | undefined, meaning: 
 }
 
 const HTTPS_KEY = `PEM file of the private key; a relative path starts at the working directory, or else at the configuration file's
-folder. Key and certificate are given together; without both, a self-signed pair is made and kept, which browsers ask about.`;
+folder. With neither key nor certificate a self-signed pair is made and kept in sluice-data/; browsers and encoders warn of it or
+refuse it until it is trusted, so for others take one from your usual authority.`;
 
 const hook = (what: string): string => `URLs that get a POST ${what}; several are asked one after another.`;
 

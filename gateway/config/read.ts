@@ -205,9 +205,10 @@ class Reader {
     const get = <P extends DirectivePath>(path: P): ValueAt<P> => valueIn(this.globals, path);
     const https = (path: "rtmps" | "http_api.https" | "http_server.https"): HttpsConfig => {
       const [key, cert] = [get(`${path}.key`), get(`${path}.cert`)];
-      const stated = this.globals.get(`${path}.key`) ?? this.globals.get(`${path}.cert`);
       if ((key === "") !== (cert === "")) {
-        const message = `${path}.${key === "" ? "key" : "cert"} is missing: key and certificate are given together`;
+        const [given, missing] = key === "" ? ["cert", "key"] : ["key", "cert"];
+        const stated = this.globals.get(`${path}.${given as "key"}`);
+        const message = `${path}.${missing} is missing: key and certificate are given together`;
         this.problems.push({ file: stated?.file, line: stated?.line, message });
       }
       return { enabled: get(`${path}.enabled`), listen: get(`${path}.listen`), key, cert };

@@ -57,20 +57,22 @@ export class IceLiteAgent {
     if (remote === undefined) return "answered";
     const isSelected = this.selected !== undefined && sameEndpoint(this.selected, from);
     if (isSelected) this.#selectedHeard = now;
-    if (!message.useCandidate || isSelected) return "answered";
-    // An aggressive peer nominates several pairs: the best stays, unless it has fallen silent (RFC 5245 section 8.1.1.2).
-    if (this.selected !== undefined && remote.priority < this.#selectedPriority && now - this.#selectedHeard < SELECTED_SILENCE) {
-      return "answered";
-    }
+    if (isSelected) return "answered";
+    // A peer whose router gave it a new port goes on checking the pair it chose long ago, from the new port and without choosing
+    // it again: once the old address is silent the new one is it.
+    const isSilent = this.selected !== undefined && now - this.#selectedHeard >= SELECTED_SILENCE;
+    if (!message.useCandidate && !isSilent) return "answered";
+    // An aggressive peer nominates several pairs: the best stays (RFC 5245 section 8.1.1.2).
+    if (this.selected !== undefined && remote.priority < this.#selectedPriority && !isSilent) return "answered";
     this.selected = remote.endpoint;
     this.#selectedPriority = remote.priority;
     this.#selectedHeard = now;
     return "selected";
   }
 
-  /** Notes an authenticated packet of another kind on the selected pair. */
-  heard(now: number): void {
-    this.#selectedHeard = now;
+  /** Notes an authenticated packet of another kind. */
+  heard(now: number, from: Endpoint): void {
+    if (this.selected !== undefined && sameEndpoint(this.selected, from)) this.#selectedHeard = now;
   }
 
   /** True for an address from which a signed check has come. */

@@ -72,6 +72,7 @@ type Entry = {
 export class RtcServer implements SessionOwner {
   readonly #options: RtcServerOptions;
   readonly #clock: Clock;
+  #config: Config;
   readonly #dtls: DtlsContext;
   #network: RtcNetwork | undefined;
   readonly #entries = new Map<string, Entry>();
@@ -92,12 +93,18 @@ export class RtcServer implements SessionOwner {
   constructor(options: RtcServerOptions) {
     this.#options = options;
     this.#clock = options.clock;
+    this.#config = options.config;
     this.#dtls = options.machine.createDtls(options.config.rtcServer.ecdsa);
+  }
+
+  /** Takes another configuration into use for the sessions to come: vhosts and candidates; sockets and certificate stay. */
+  configure(config: Config): void {
+    this.#config = config;
   }
 
   /** Opens the media sockets. @throws Error naming address, port and directive when a port is taken */
   async start(): Promise<void> {
-    const { rtcServer } = this.#options.config;
+    const { rtcServer } = this.#config;
     this.#network = await this.#options.machine.openNetwork({
       listen: rtcServer.listen,
       family: rtcServer.ipFamily,
@@ -168,7 +175,7 @@ export class RtcServer implements SessionOwner {
       if (this.#isClosed) throw new Refusal("overloaded", "the gateway is shutting down");
       if (this.#byFragment.has(ice.usernameFragment)) throw new Refusal("bad-request", "this ice-ufrag is in use");
       fanOut = this.#fanOutFor(play.stream.packets, network);
-      const { rtc } = vhostFor(this.#options.config, offer.name.vhost);
+      const { rtc } = vhostFor(this.#config, offer.name.vhost);
       const used = new Set<number>();
       const negotiated = answerPlay(parsed, tracksOf(play.stream.packets), {
         ice,
@@ -194,7 +201,8 @@ export class RtcServer implements SessionOwner {
       session = new RtcSession(this.#clock.now(), {
         id,
         ice,
-        negotiated,
+        // Without the tracks and the answer's text, which nobody needs any more.
+        negotiated: { remote: negotiated.remote, fingerprint: negotiated.fingerprint, dtlsRole: negotiated.dtlsRole },
         media: viewer,
         dtls: this.#dtls,
         egress: network.egress,
@@ -334,8 +342,7 @@ export class RtcServer implements SessionOwner {
   #admit(name: StreamName): RtcNetwork {
     const network = this.#network;
     if (network === undefined || this.#isClosed) throw new Refusal("unavailable", "WebRTC is not running");
-    if (!vhostFor(this.#options.config, name.vhost).rtc.enabled)
-      throw new Refusal("unavailable", "WebRTC is switched off (rtc.enabled)");
+    if (!vhostFor(this.#config, name.vhost).rtc.enabled) throw new Refusal("unavailable", "WebRTC is switched off (rtc.enabled)");
     const limit = this.#options.maxSessions ?? 5_000;
     if (this.#entries.size + this.#pending >= limit) throw new Refusal("overloaded", `all ${limit} WebRTC sessions are taken`);
     return network;
@@ -352,7 +359,7 @@ export class RtcServer implements SessionOwner {
   }
 
   async #candidates(offer: RtcOffer, network: RtcNetwork): Promise<Candidate[]> {
-    const { rtcServer } = this.#options.config;
+    const { rtcServer } = this.#config;
     const apiHosts: string[] = [];
     if (rtcServer.apiAsCandidates && offer.candidates.length === 0 && offer.apiHost !== "") {
       if (addressBytes(offer.apiHost) !== undefined) {

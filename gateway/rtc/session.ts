@@ -81,7 +81,7 @@ export class RtcSession {
   receive(now: number, datagram: Buffer, from: Endpoint): void {
     if (this.state === "closed" || datagram.length === 0) return;
     const first = datagram[0] as number; // RFC 7983 section 7 tells protocols apart by the first byte
-    if (first >= 128 && first <= 191) this.#receiveSrtp(now, datagram);
+    if (first >= 128 && first <= 191) this.#receiveSrtp(now, datagram, from);
     else if (first >= 20 && first <= 63) this.#receiveDtls(now, datagram, from);
     else if (isStun(datagram)) this.#receiveStun(now, datagram, from);
     else this.discarded++;
@@ -207,7 +207,7 @@ export class RtcSession {
     this.#options.owner.onConnected(this);
   }
 
-  #receiveSrtp(now: number, datagram: Buffer): void {
+  #receiveSrtp(now: number, datagram: Buffer, from: Endpoint): void {
     const receiver = this.#receiver;
     if (receiver === undefined || datagram.length < 12) {
       this.discarded++;
@@ -221,7 +221,7 @@ export class RtcSession {
       return;
     }
     this.#lastHeard = now;
-    this.ice.heard(now);
+    this.ice.heard(now, from);
     if (isRtcp) this.media.rtcp(now, plain);
     else this.media.rtp(now, plain);
   }

@@ -55,6 +55,7 @@ export class Viewer implements MediaSide {
   #catchUpCredit = 0;
   #catchUpRate = 0;
   #catchUpAt = 0;
+  #catchUpSlowed = Number.NEGATIVE_INFINITY;
   #catchUpStarted = Number.NEGATIVE_INFINITY;
   #catchUpDone = Number.NEGATIVE_INFINITY;
   #lastKeyFrame = Number.NEGATIVE_INFINITY;
@@ -295,7 +296,11 @@ export class Viewer implements MediaSide {
     while (this.#catchUpCredit > 0) {
       const packet = catchUp.next();
       if (packet === undefined) break;
-      const staged = egress.stage(packet.payload);
+      let staged = egress.stage(packet.payload);
+      if (staged === -1) {
+        egress.flush(); // many viewers have joined in this turn
+        staged = egress.stage(packet.payload);
+      }
       const size = this.#send(now, port, video, packet, staged, catchUp.timestampDelta, CATCH_UP_DELAY);
       if (size === 0) {
         this.#catchUpCredit = 0; // the send queue is full: a NACK will bring this one back
@@ -419,6 +424,10 @@ export class Viewer implements MediaSide {
     const track = this.#trackOf(READER.mediaSsrc);
     const port = this.#port;
     if (track === undefined || port === undefined) return;
+    if (track === this.#video && this.#videoState === "catching-up" && now - this.#catchUpSlowed >= CATCH_UP_SLOWDOWN) {
+      this.#catchUpSlowed = now; // the burst is more than the path takes
+      this.#catchUpRate = Math.max(MIN_CATCH_UP_RATE / 2, this.#catchUpRate * 0.7);
+    }
     const { bytes, end } = READER;
     for (let at = READER.start + 12; at + 4 <= end; at += 4) {
       const first = bytes.readUInt16BE(at);
@@ -469,6 +478,7 @@ const CATCH_UP_STEP = 5; // ms between two bursts
 const CATCH_UP_TIME = 250; // ms in which a group should be through
 const MIN_CATCH_UP_RATE = 2_500; // bytes per ms: 20 Mbit/s
 const MAX_CATCH_UP_RATE = 12_500; // 100 Mbit/s
+const CATCH_UP_SLOWDOWN = 20; // ms between two reductions of the rate
 const MAX_CATCH_UP_GAP = 20; // ms of credit at most, after a late wake-up
 const MIN_FIRST_BURST = 16_000; // bytes
 const MAX_FIRST_BURST = 80_000; // what a default receive buffer of 208 KiB takes at once, overhead included

@@ -44,6 +44,8 @@ export class RtmpServer {
   readonly #options: RtmpServerOptions;
   readonly #servers: Server[] = [];
   readonly #connections = new Set<RtmpConnection>();
+  /** Every TCP connection, also those that are not RTMP's yet because TLS is under way. */
+  readonly #sockets = new Set<Socket>();
 
   constructor(options: RtmpServerOptions) {
     this.#options = options;
@@ -60,7 +62,10 @@ export class RtmpServer {
       const options = { key: tls.key, cert: tls.cert, handshakeTimeout: this.#options.handshakeTimeout ?? HANDSHAKE_TIMEOUT };
       for (const address of tls.listen) {
         const server = createTlsServer(options, this.#onSocket("rtmps"));
-        server.on("tlsClientError", (error) => this.#options.log.debug({ reason: error.message }, "rtmps handshake failed"));
+        server.on("tlsClientError", (error, socket) => {
+          this.#options.log.debug({ reason: error.message }, "rtmps handshake failed");
+          socket.destroy(); // Node leaves it open after a timeout
+        });
         await this.#listen(server, address, "rtmps listen");
       }
     } catch (error) {
@@ -89,7 +94,9 @@ export class RtmpServer {
     const closed = servers.map((server) => new Promise<void>((resolve) => server.close(() => resolve())));
     const connections = [...this.#connections];
     for (const connection of connections) connection.close(reason);
-    await Promise.all([...closed, ...connections.map((connection) => connection.closed)]);
+    await Promise.all(connections.map((connection) => connection.closed));
+    for (const socket of this.#sockets) socket.destroy(); // those whose TLS handshake is under way
+    await Promise.all(closed);
   }
 
   #onSocket(scheme: "rtmp" | "rtmps"): (socket: Socket) => void {
@@ -108,6 +115,11 @@ export class RtmpServer {
 
   #listen(server: Server, address: RtmpListen, directive: string): Promise<void> {
     this.#servers.push(server);
+    server.maxConnections = (this.#options.maxConnections ?? DEFAULT_MAX_CONNECTIONS) * 2; // TLS handshakes under way count here
+    server.on("connection", (socket: Socket) => {
+      this.#sockets.add(socket);
+      socket.once("close", () => this.#sockets.delete(socket));
+    });
     return new Promise((resolve, reject) => {
       server.once("error", (error: NodeJS.ErrnoException) => {
         this.#servers.splice(this.#servers.indexOf(server), 1);

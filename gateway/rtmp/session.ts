@@ -5,7 +5,7 @@ import { ProtocolError } from "../media/errors.js";
 import { FlvFrameReader, type FrameReceiver } from "../media/flv-frames.js";
 import { AmfObject, type AmfValue, amfObject } from "./amf.js";
 import { readAmf0Prefix } from "./amf0.js";
-import { type ChunkLimits, type ChunkMessage, ChunkReader, ChunkWriter } from "./chunk.js";
+import { type ChunkLimits, type ChunkMessage, ChunkReader, ChunkWriter, DEFAULT_CHUNK_LIMITS } from "./chunk.js";
 import { answerHandshake, checkVersion, HANDSHAKE_SIZE, type RandomBytes } from "./handshake.js";
 import {
   type Command,
@@ -50,7 +50,8 @@ export type RtmpSessionOptions = {
   readonly idleTimeout?: number;
   /** Every `connect` is rejected with this text: the server is full. */
   readonly rejection?: string;
-  readonly limits?: Partial<ChunkLimits>;
+  /** While a publish is granted; before that messages are kept to a megabyte. Default DEFAULT_CHUNK_LIMITS. */
+  readonly publishLimits?: Partial<ChunkLimits>;
 };
 
 export type PublishTimeouts = {
@@ -88,7 +89,7 @@ export class RtmpSession {
   constructor(now: number, owner: RtmpSessionOwner, options: RtmpSessionOptions) {
     this.#owner = owner;
     this.#options = options;
-    this.#reader = new ChunkReader(options.limits);
+    this.#reader = new ChunkReader(STRANGER_LIMITS);
     this.#deadline = now + (options.handshakeTimeout ?? HANDSHAKE_TIMEOUT);
   }
 
@@ -123,6 +124,7 @@ export class RtmpSession {
     this.#state = "publishing";
     this.#timeouts = timeouts;
     this.#frames = new FlvFrameReader(this.#owner);
+    this.#reader.setLimits({ ...DEFAULT_CHUNK_LIMITS, ...this.#options.publishLimits });
     this.#arm(now + timeouts.firstPacketTimeout, "no media after publish");
     this.#write(streamBegin(this.#activeStream));
     this.#status("status", "NetStream.Publish.Start", "publishing");
@@ -357,6 +359,7 @@ export class RtmpSession {
     if (this.#state !== "publishing") return;
     this.#state = "connected";
     this.#frames = undefined;
+    this.#reader.setLimits(STRANGER_LIMITS);
     this.#arm(now + (this.#options.idleTimeout ?? IDLE_TIMEOUT), "connected without publishing");
     this.#status("status", "NetStream.Unpublish.Success", "unpublished");
     this.#owner.onUnpublish(reason);
@@ -407,6 +410,8 @@ export class RtmpSession {
   }
 }
 
+/** For a client that has not been granted anything: commands are under 1 KiB, and anybody may connect. */
+const STRANGER_LIMITS = { maxMessageLength: 1 << 20, maxBuffered: 1 << 20 };
 const HANDSHAKE_TIMEOUT = 10_000;
 const IDLE_TIMEOUT = 30_000;
 const WINDOW_SIZE = 2_500_000; // what every server says; acknowledgements then come about once a second from a fast client

@@ -113,6 +113,22 @@ test("comes back by itself when the gateway has forgotten the session", { skip }
   );
 });
 
+test("says that the publisher has paused, and goes on with it", { skip }, async () => {
+  await visit(
+    "/players/whep.html?autostart=true",
+    async (page) => {
+      await until(page, "window.__sluice.state === 'playing'");
+      await page.evaluate("window.fakeGateway.pause(true)");
+      await until(page, "window.__sluice.state === 'paused'");
+      assert.match((await text(page, "notice-title")) ?? "", /Nothing comes/);
+      await page.evaluate("window.fakeGateway.pause(false)");
+      await until(page, "window.__sluice.state === 'playing'");
+      assert.equal(await page.evaluate("window.fakeGateway.posts"), 1);
+    },
+    FAKE_GATEWAY,
+  );
+});
+
 test("gives the session back when the page goes", { skip }, async () => {
   rtc.closed.length = 0;
   await visit(

@@ -16,6 +16,7 @@ import { AmfDate, AmfObject, type AmfValue } from "../../gateway/rtmp/amf.js";
 import { readAmf0, writeAmf0 } from "../../gateway/rtmp/amf0.js";
 import { readAmf3, writeAmf3 } from "../../gateway/rtmp/amf3.js";
 import { type ChunkMessage, ChunkReader, ChunkWriter } from "../../gateway/rtmp/chunk.js";
+import { RECORDED_SESSIONS } from "../support/recorded-sessions.js";
 import { AVC_CONFIG, clientBytes, SPS, sampleTags } from "../support/rtmp-client.js";
 import { SessionHarness } from "../support/rtmp-session.js";
 import { seededRandom } from "../support/seeded.js";
@@ -68,6 +69,8 @@ function mutate(bytes: Buffer, random: () => number, from: number): Buffer {
 
 const HANDSHAKE = 1 + 2 * 1536;
 const SESSIONS = [
+  RECORDED_SESSIONS.obs,
+  RECORDED_SESSIONS.ffmpeg,
   clientBytes(sampleTags(), { end: true }),
   clientBytes(sampleTags(), { chunkSize: 4096 }),
   clientBytes(sampleTags().map((tag) => ({ ...tag, timestamp: (tag.timestamp + 0xffffff00) >>> 0 }))),

@@ -5,12 +5,13 @@ import { execFile } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { test } from "node:test";
+import { type TestContext, test } from "node:test";
 import { promisify } from "node:util";
 
 import { pino } from "pino";
 
 import { parseAudioConfig } from "../../gateway/media/audio.js";
+import { Refusal } from "../../gateway/media/errors.js";
 import type { Frame } from "../../gateway/media/frame.js";
 import { describeAccessUnit, SLICE, spsOfConfig } from "../../gateway/media/h264.js";
 import { RtmpServer } from "../../gateway/rtmp/server.js";
@@ -46,27 +47,46 @@ async function packetsOf(file: string, track: "v" | "a"): Promise<Packet[]> {
 const media = (frames: readonly Frame[], kind: "video" | "audio") =>
   frames.filter((frame) => frame.kind === kind && !frame.isConfig);
 
+async function setUp(t: TestContext) {
+  const folder = await mkdtemp(join(tmpdir(), "rtmp-"));
+  const hub = new FakeHub();
+  const server = new RtmpServer({
+    listen: [{ host: "127.0.0.1", port: 0 }],
+    hub,
+    clock: new SystemClock(),
+    log: pino({ level: "silent" }),
+    vhost: () => ({ name: "__defaultVhost__", publish: { firstPacketTimeout: 20_000, normalTimeout: 5_000 } }),
+  });
+  await server.start();
+  t.after(async () => {
+    await server.close();
+    await rm(folder, { recursive: true });
+  });
+  return { hub, folder, port: server.addresses[0]?.port ?? 0 };
+}
+
+test("ffmpeg is told why it is refused", async (t) => {
+  const { hub, port } = await setUp(t);
+  hub.refusal = new Refusal("busy", "another publisher holds the stream");
+  const source = ["-re", "-f", "lavfi", "-i", "testsrc2=s=160x90:r=25:d=8", "-c:v", "libx264", "-preset", "ultrafast"];
+  const push = run("ffmpeg", ["-v", "error", "-nostdin", ...source, "-f", "flv", `rtmp://127.0.0.1:${port}/live/livestream`]);
+  await assert.rejects(push, /another publisher holds the stream/);
+});
+
 for (const audioRate of [44_100, 48_000]) {
   test(`ffmpeg -c copy with B-frames and AAC at ${audioRate} Hz: every frame, every time`, async (t) => {
-    const folder = await mkdtemp(join(tmpdir(), "rtmp-"));
-    const hub = new FakeHub();
-    const server = new RtmpServer({
-      listen: [{ host: "127.0.0.1", port: 0 }],
-      hub,
-      clock: new SystemClock(),
-      log: pino({ level: "silent" }),
-      vhost: () => ({ name: "__defaultVhost__", publish: { firstPacketTimeout: 20_000, normalTimeout: 5_000 } }),
-    });
-    await server.start();
-    t.after(async () => {
-      await server.close();
-      await rm(folder, { recursive: true });
-    });
+    const { hub, folder, port } = await setUp(t);
     const file = join(folder, "clip.flv");
     const sources = ["-f", "lavfi", "-i", "testsrc2=s=320x180:r=25:d=8", "-f", "lavfi", "-i", `sine=f=440:r=${audioRate}:d=8`];
     const video = ["-c:v", "libx264", "-preset", "ultrafast", "-bf", "3", "-b_strategy", "0", "-g", "50", "-pix_fmt", "yuv420p"];
     await run("ffmpeg", ["-v", "error", "-nostdin", ...sources, ...video, "-c:a", "aac", "-ac", "2", file]);
-    const url = `rtmp://127.0.0.1:${server.addresses[0]?.port}/live/livestream?key=abc`;
+    const url = `rtmp://127.0.0.1:${port}/live/livestream?key=abc`;
+    // A notice to the publisher, as the bridge sends it for B-frames, must not disturb an encoder.
+    void hub
+      .until(() => hub.publications[0]?.frames.length === 5)
+      .then(() => {
+        hub.publications[0]?.request.source.notify?.("NetStream.Publish.BFrames", "B-frames are left out for WebRTC");
+      });
     await run("ffmpeg", ["-v", "error", "-nostdin", "-copyts", "-i", file, "-c", "copy", "-f", "flv", url]);
     const [publication] = hub.publications;
     assert.ok(publication !== undefined);

@@ -8,6 +8,7 @@ import { writeAmf3 } from "../../gateway/rtmp/amf3.js";
 import { type ChunkMessage, ChunkReader, ChunkWriter } from "../../gateway/rtmp/chunk.js";
 import { HANDSHAKE_SIZE, startHandshake } from "../../gateway/rtmp/handshake.js";
 import { commandMessage, controlMessage, MESSAGE, USER_CONTROL, userControlMessage } from "../../gateway/rtmp/message.js";
+import { RECORDED_SESSIONS } from "../support/recorded-sessions.js";
 import {
   audioConfigTag,
   audioTag,
@@ -173,6 +174,43 @@ test("OBS's order: connect with AMF objects, releaseStream, FCPublish, createStr
   assert.equal(harness.session.state, "connected");
 });
 
+for (const [name, bytes, agent, parameters] of [
+  ["OBS", RECORDED_SESSIONS.obs, "FMLE/3.0 (compatible; FMSc/1.0)", "?secret=x"],
+  ["ffmpeg", RECORDED_SESSIONS.ffmpeg, "FMLE/3.0 (compatible; Lavf59.27.100)", "?key=1"],
+] as const) {
+  test(`a recorded session of ${name} is understood, in pieces of any size`, () => {
+    const whole = new SessionHarness();
+    whole.receive(bytes);
+    assert.equal(whole.session.state, "publishing");
+    const [request] = whole.requests;
+    assert.deepEqual(
+      [request?.app, request?.stream, request?.parameters, request?.agent],
+      ["live", "livestream", parameters, agent],
+    );
+    assert.deepEqual(whole.problems, []);
+    const configs = whole.frames.filter((frame) => frame.isConfig).map((frame) => frame.codec);
+    assert.deepEqual(configs.sort(), ["aac", "h264"]);
+    const pictures = whole.frames.filter((frame) => frame.codec === "h264" && !frame.isConfig);
+    assert.ok(pictures.length >= 10 && pictures[0]?.isKey === true);
+    assert.ok(
+      pictures.some((frame) => frame.pts !== frame.dts),
+      "B-frames are on by default",
+    );
+    for (const kind of ["video", "audio"] as const) {
+      const times = whole.frames.filter((frame) => frame.kind === kind).map((frame) => frame.dts);
+      assert.deepEqual(
+        times,
+        times.toSorted((a, b) => a - b),
+      );
+    }
+    for (const size of [1, 7, 1000, 1460, 4097]) {
+      const harness = new SessionHarness();
+      for (let at = 0; at < bytes.length; at += size) harness.receive(bytes.subarray(at, at + size));
+      assert.deepEqual(harness.frames, whole.frames);
+    }
+  });
+}
+
 test("a client may publish again after it ended", () => {
   const { harness, send, sendTag } = publishing();
   send(command("closeStream", 0, [null], 1));
@@ -318,6 +356,17 @@ test("a message of 16 MB that is declared and trickles in runs into the timeout"
     harness.advance(1000);
   }
   assert.deepEqual(harness.closed, ["no media after publish"]);
+});
+
+test("a long message is for those who publish", () => {
+  const long = (): Tag => videoTag(0, { key: true, size: 2_000_000 });
+  assert.throws(() => connected().sendTag(long()), refused("chunk-message-too-long"));
+  const { harness, send, sendTag } = publishing();
+  sendTag(videoConfigTag());
+  sendTag(long());
+  assert.equal(harness.frames.length, 2);
+  send(command("deleteStream", 8, [null, 1]));
+  assert.throws(() => sendTag(long()), refused("chunk-message-too-long"));
 });
 
 test("close says goodbye once, and nothing happens after it", () => {
