@@ -207,6 +207,7 @@ export class Viewer implements MediaSide {
     const cc = extension.isNumbered ? this.#transportCc : undefined;
     const transportNumber = cc === undefined ? 0 : cc.next();
     const block = track.isIntroduced ? extension.plain(transportNumber) : extension.full(transportNumber, playoutDelay);
+    if (playoutDelay === AFTER_CATCH_UP_DELAY && track.introducedBy === -1) track.introducedBy = number;
     const size = port.sendRtp(staged, firstWord, number, timestamp + sender.timestampOffset, sender.track.ssrc, block, -1);
     sender.sent(packet.payload.length, timestamp);
     if (cc !== undefined) cc.sent(now, size);
@@ -276,6 +277,7 @@ export class Viewer implements MediaSide {
     this.#catchUpStarted = now;
     this.#lastKeyFrame = now;
     video.isIntroduced = false;
+    video.introducedBy = -1;
     this.#catchUpRate = Math.max(MIN_CATCH_UP_RATE, Math.min(MAX_CATCH_UP_RATE, catchUp.totalBytes / CATCH_UP_TIME));
     this.#catchUpCredit = Math.max(MIN_FIRST_BURST, Math.min(MAX_FIRST_BURST, catchUp.keyFrameBytes));
     this.#catchUpAt = now;
@@ -415,8 +417,7 @@ export class Viewer implements MediaSide {
       const track = this.#trackOf(BLOCK.ssrc);
       if (track === undefined) continue;
       track.sender.reported(now, BLOCK);
-      // The viewer knows the source by now; during a catch-up the playout delay still has to be said.
-      if (track !== this.#video || this.#videoState === "live") track.introduced();
+      track.acknowledged(BLOCK.highestSequence);
     }
   }
 
@@ -457,16 +458,19 @@ export class Viewer implements MediaSide {
 class OutgoingTrack {
   readonly sender: TrackSender;
   readonly extension: HeaderExtension;
-  /** True once the viewer has reported on the source, and so needs no mid and no playout delay any more. */
+  /** True once the viewer has had a packet with its mid and its lasting playout delay: neither need be said any more. */
   isIntroduced = false;
+  /** Number of the first packet that said them; -1 while there is none. */
+  introducedBy = -1;
 
   constructor(track: NegotiatedTrack, random: () => number) {
     this.sender = new TrackSender(track, random);
     this.extension = new HeaderExtension(track.extensions, track.mid);
   }
 
-  introduced(): void {
-    this.isIntroduced = true;
+  /** @param highest sequence number in a report of the viewer */
+  acknowledged(highest: number): void {
+    if (this.introducedBy !== -1 && ((highest - this.introducedBy - INTRODUCTIONS) & 0xffff) < 0x8000) this.isIntroduced = true;
   }
 }
 
@@ -474,6 +478,7 @@ const READER = new RtcpReader();
 const BLOCK = new ReportBlock();
 const SCRATCH = Buffer.alloc(1200); // reports are built here and copied by the egress at once
 
+const INTRODUCTIONS = 5; // packets that say it, in case one is lost
 const CATCH_UP_STEP = 5; // ms between two bursts
 const CATCH_UP_TIME = 250; // ms in which a group should be through
 const MIN_CATCH_UP_RATE = 2_500; // bytes per ms: 20 Mbit/s

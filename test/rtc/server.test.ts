@@ -453,3 +453,24 @@ test("a full send queue costs packets, not the session, and the burst goes on", 
   assert.ok((session?.statistics()["dropped"] as number) > 0);
   assert.ok(videoOf(peer).packets.size > 100);
 });
+
+test("a browser is told the lasting playout delay after the burst, and spared the mid once it has reported", async () => {
+  const { rtc, play } = await world();
+  const peer = await rtc.join();
+  peer.start();
+  play(4_000);
+  const packets = videoOf(peer).inOrder;
+  const delays = packets.map((packet) => /^bede000341....9.3052([0-9a-f]{6})/.exec(packet.extension?.toString("hex") ?? "")?.[1]);
+  assert.equal(delays[0], "000000");
+  const lasting = delays.indexOf("000fff");
+  assert.ok(lasting > 100 && delays.slice(0, lasting).every((delay) => delay === "000000"), "the burst is shown at once");
+  assert.ok(delays.filter((delay) => delay === "000fff").length >= 5);
+  assert.equal(delays.at(-1), undefined);
+  assert.ok(
+    packets
+      .at(-1)
+      ?.extension?.toString("hex")
+      .startsWith("bede0001" + "41"),
+    "the transport-wide number stays",
+  );
+});
