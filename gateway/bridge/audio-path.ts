@@ -4,11 +4,11 @@ import type { AudioTranscoderOptions, TranscodedFrame, Transcoder, TranscoderFac
 import type { Clock, TimerHandle } from "../hub/clock.js";
 import type { Stream } from "../hub/types.js";
 import { parseAudioConfig } from "../media/audio.js";
+import { mp3FrameDuration, opusPacketDuration } from "../media/durations.js";
 import type { Frame } from "../media/frame.js";
 import { MICROSECONDS, OPUS_CLOCK_RATE, rescale } from "../media/time.js";
 import { MediaPacket } from "../rtp/packet.js";
 import { Backoff } from "./backoff.js";
-import { mp3FrameDuration, opusPacketDuration } from "./durations.js";
 import { SampleClock } from "./sample-clock.js";
 import { type BridgeLog, NOTICE_CODE } from "./types.js";
 

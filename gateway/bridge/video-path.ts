@@ -41,6 +41,8 @@ export class VideoPath {
   #awaitsKey = false;
   #reencoder: Reencoder | undefined;
   #releaseSlot: (() => void) | undefined;
+  /** Pictures of the source that wait for the transcoder to take over; sent after all when it does not in time. */
+  #held: HeldPicture[] | undefined;
   /** Clock time before which no transcoder is tried. */
   #retryAt = 0;
   #lastTimestamp = Number.NEGATIVE_INFINITY;
@@ -99,7 +101,24 @@ export class VideoPath {
     const { isOutOfOrder } = this.#detector.inspect(frame);
     if (this.#reencoder !== undefined) this.#reencoder.write(frame);
     else if (this.#detector.hasReordered) this.#onReordered(); // begins with the cached pictures, this one among them
-    if (this.#output === "source") this.#sendSource(frame, isOutOfOrder);
+    if (this.#output === "transcoder") return;
+    if (this.#held === undefined) this.#sendSource(frame, isOutOfOrder);
+    else this.#hold(this.#held, frame, isOutOfOrder);
+  }
+
+  /**
+   * A viewer has its first picture from the cached ones. What follows live without B-frames would run ahead of what the transcoder
+   * gives a moment later, and the browser's idea of the delay with it: better a short rest.
+   */
+  #hold(held: HeldPicture[], frame: Frame, isOutOfOrder: boolean): void {
+    held.push({ frame, isOutOfOrder });
+    if (frame.dts - (held[0]?.frame.dts ?? 0) > HOLD_LIMIT) this.#releaseHeld();
+  }
+
+  #releaseHeld(): void {
+    const held = this.#held ?? [];
+    this.#held = undefined;
+    for (const { frame, isOutOfOrder } of held) this.#sendSource(frame, isOutOfOrder);
   }
 
   #configure(frame: Frame): void {
@@ -162,6 +181,7 @@ export class VideoPath {
       onFrame: (frame) => this.#sendTranscoded(frame),
       onEnd: (reason) => this.#onReencoderEnd(reason),
     });
+    this.#held = [];
     this.#say(`h264 re-encoded, because the publisher sends B-frames, which WebRTC cannot play (bframe ${bframe})`);
   }
 
@@ -183,6 +203,8 @@ export class VideoPath {
     this.#releaseSlot = undefined;
     if (this.#output === "transcoder") this.#awaitsKey = true;
     this.#output = "source";
+    if (this.#state === "running") this.#releaseHeld();
+    this.#held = undefined;
   }
 
   #sendSource(frame: Frame, isOutOfOrder: boolean): void {
@@ -203,6 +225,7 @@ export class VideoPath {
     if (this.#output === "source") {
       if (!frame.isKey) return;
       this.#output = "transcoder";
+      this.#held = undefined;
     }
     const time = rescale(frame.pts, MICROSECONDS, VIDEO_CLOCK_RATE);
     this.#send(this.#transcodedPacketizer, frame.data, frame.isKey, Math.max(time, this.#lastTimestamp + MIN_STEP));
@@ -240,6 +263,9 @@ export function videoRefusal(codec: string): string {
   return `${codec} video is not bridged to WebRTC: publish h264 instead`;
 }
 
+type HeldPicture = { readonly frame: Frame; readonly isOutOfOrder: boolean };
+
+const HOLD_LIMIT = 1_000_000; // microseconds
 const NO_CONFIG: Buffer = Buffer.from([1, 0, 0, 0, 0xff, 0xe0, 0]); // AVCDecoderConfigurationRecord without any parameter set
 const ROOM_INTERVAL = 2_000; // ms between looks whether there is room
 const MIN_STEP = 90; // ticks, 1 ms: while the transcoder is behind what the source had reached

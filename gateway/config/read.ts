@@ -210,10 +210,6 @@ class Reader {
         const stated = this.globals.get(`${path}.${given as "key"}`);
         const message = `${path}.${missing} is missing: key and certificate are given together`;
         this.problems.push({ file: stated?.file, line: stated?.line, message });
-      } else if (get(`${path}.enabled`) && key === "") {
-        const stated = this.globals.get(`${path}.enabled`);
-        const message = `${path} is enabled and has no key and cert: expected the PEM files of a private key and its certificate`;
-        this.problems.push({ file: stated?.file, line: stated?.line, message });
       }
       return { enabled: get(`${path}.enabled`), listen: get(`${path}.listen`), key, cert };
     };
@@ -416,7 +412,8 @@ function isSwitchedOn(path: DirectivePath, words: readonly string[]): boolean {
   const parent = path.slice(0, path.lastIndexOf("."));
   const hasSwitch = directiveAt(`${parent}.enabled`)?.status === "later";
   if (hasSwitch && !path.endsWith(".enabled")) return false;
-  return words.join(" ") !== directiveAt(path)?.default;
+  const { default: fallback = "" } = directiveAt(path) ?? {};
+  return /^[a-z]/.test(fallback) && words.join(" ") !== fallback; // a number switches nothing on
 }
 
 /** Two listeners that cannot both be opened. A wildcard of either family may take the other's too. */

@@ -3,6 +3,7 @@
 // A cipher holds OpenSSL contexts that carry the expanded key, so a packet costs a new IV and the work itself. All addresses given in
 // are used within the call only.
 
+import { DirectGcm, type Gcm } from "./gcm-direct.js";
 import { type Address, addressOf } from "./library.js";
 import { loadOpenSsl, type OpenSsl } from "./openssl.js";
 import { deriveSessionKeys, type SessionKeys, SRTP_TAG_LENGTH } from "./srtp-keys.js";
@@ -80,30 +81,38 @@ export interface RtpProtector {
   close(): void;
 }
 
-/** @param session derived from `keys`; given by tests only */
-export function createRtpProtector(workspace: CipherWorkspace, keys: SrtpKeys, session = deriveSessionKeys(keys)): RtpProtector {
+export type RtpProtectorOptions = {
+  /** What `deriveSessionKeys` gives for the keys, if that is there already. */
+  readonly session?: SessionKeys;
+  /** Whether AES-GCM may go below EVP. Default true. */
+  readonly direct?: boolean;
+};
+
+export function createRtpProtector(workspace: CipherWorkspace, keys: SrtpKeys, options: RtpProtectorOptions = {}): RtpProtector {
+  const session = options.session ?? deriveSessionKeys(keys);
   if (keys.profile === "AES128_CM_SHA1_80") return new CounterProtector(workspace, session);
-  return new GcmProtector(workspace, keys.profile === "AEAD_AES_256_GCM" ? workspace.aes256Gcm : workspace.aes128Gcm, session);
+  const functions = options.direct === false ? undefined : DirectGcm.load();
+  const cipher = keys.profile === "AEAD_AES_256_GCM" ? workspace.aes256Gcm : workspace.aes128Gcm;
+  const gcm = functions === undefined ? new EvpGcm(workspace, cipher, session.rtpKey) : new DirectGcm(functions, session.rtpKey);
+  return new GcmProtector(workspace, gcm, session.rtpSalt);
 }
 
 class GcmProtector implements RtpProtector {
   readonly tagLength = SRTP_TAG_LENGTH.AEAD_AES_128_GCM;
-  readonly #openssl: OpenSsl;
+  readonly #gcm: Gcm;
   readonly #iv: DataView;
   readonly #ivAddress: Address;
   readonly #salt0: number;
   readonly #salt1: number;
   readonly #salt2: number;
-  #context: Address;
 
-  constructor(workspace: CipherWorkspace, cipher: Address, session: SessionKeys) {
-    this.#openssl = workspace.openssl;
+  constructor(workspace: CipherWorkspace, gcm: Gcm, salt: Buffer) {
+    this.#gcm = gcm;
     this.#iv = workspace.view;
     this.#ivAddress = workspace.address;
-    this.#salt0 = session.rtpSalt.readInt32BE(0);
-    this.#salt1 = session.rtpSalt.readInt32BE(4);
-    this.#salt2 = session.rtpSalt.readInt32BE(8);
-    this.#context = workspace.openContext(cipher, session.rtpKey, PROTECT);
+    this.#salt0 = salt.readInt32BE(0);
+    this.#salt1 = salt.readInt32BE(4);
+    this.#salt2 = salt.readInt32BE(8);
   }
 
   protect(
@@ -119,13 +128,31 @@ class GcmProtector implements RtpProtector {
     this.#iv.setInt32(0, this.#salt0 ^ (ssrc >>> 16));
     this.#iv.setInt32(4, this.#salt1 ^ ((ssrc << 16) | (rolloverCounter >>> 16)));
     this.#iv.setInt32(8, this.#salt2 ^ ((rolloverCounter << 16) | sequenceNumber));
+    return this.#gcm.seal(this.#ivAddress, packet, headerLength, payload, packet + headerLength, length);
+  }
+
+  close(): void {
+    this.#gcm.close();
+  }
+}
+
+/** AES-GCM by EVP, where DirectGcm is not to be had. */
+class EvpGcm implements Gcm {
+  readonly #openssl: OpenSsl;
+  #context: Address;
+
+  constructor(workspace: CipherWorkspace, cipher: Address, key: Buffer) {
+    this.#openssl = workspace.openssl;
+    this.#context = workspace.openContext(cipher, key, PROTECT);
+  }
+
+  seal(iv: Address, additional: Address, additionalLength: number, input: Address, output: Address, length: number): boolean {
     const context = this.#context;
     const openssl = this.#openssl;
-    const output = packet + headerLength;
     return (
-      openssl.EVP_CipherInit_ex(context, 0, 0, 0, this.#ivAddress, -1) === 1 &&
-      openssl.EVP_Cipher(context, 0, packet, headerLength) >= 0 &&
-      openssl.EVP_Cipher(context, output, payload, length) >= 0 &&
+      openssl.EVP_CipherInit_ex(context, 0, 0, 0, iv, -1) === 1 &&
+      openssl.EVP_Cipher(context, 0, additional, additionalLength) >= 0 &&
+      openssl.EVP_Cipher(context, output, input, length) >= 0 &&
       openssl.EVP_Cipher(context, output, 0, 0) >= 0 &&
       openssl.EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_GET_TAG, TAG_LENGTH, output + length) === 1
     );

@@ -5,6 +5,7 @@ import type { Address } from "../native/library.js";
 import { SendQueue, type SendQueueOptions } from "../native/send-queue.js";
 import { parseSocketAddress, type SocketAddress } from "../native/socket-address.js";
 import { CipherWorkspace, createRtpProtector, MAX_TAG, type RtpProtector } from "../native/srtp-cipher.js";
+import { deriveSessionKeys } from "../native/srtp-keys.js";
 import { PortableSrtpSender } from "../native/srtp-portable.js";
 import { StagingArea } from "../native/staging-area.js";
 import type { Endpoint, SrtpKeys } from "../native/types.js";
@@ -118,8 +119,9 @@ class NativePort implements EgressPort {
     this.#egress = egress;
     this.#statistics = egress.statistics;
     this.#staging = egress.staging;
-    this.#rtp = createRtpProtector(egress.workspace, keys);
-    this.#rtcp = new PortableSrtpSender(keys);
+    const session = deriveSessionKeys(keys);
+    this.#rtp = createRtpProtector(egress.workspace, keys, { session });
+    this.#rtcp = new PortableSrtpSender(keys, session);
     this.#tagLength = this.#rtp.tagLength;
     this.setRemote(remote);
   }

@@ -82,15 +82,17 @@ for (const vector of VECTORS) {
     assert.equal(portable.toString("hex"), vector.protected.toString("hex"));
 
     const workspace = new CipherWorkspace();
-    const protector = createRtpProtector(workspace, keys, vector.keys);
-    const memory = Buffer.alloc(RTP.length + MAX_TAG + RTP.length);
-    RTP.copy(memory, 0, 0, 12);
-    RTP.copy(memory, RTP.length + MAX_TAG);
-    const address = addressOf(memory);
-    const payload = address + RTP.length + MAX_TAG + 12;
-    assert.ok(protector.protect(address, 12, payload, RTP.length - 12, 0x5501a0b2, 0, 0xf17b));
-    assert.equal(memory.toString("hex", 0, RTP.length + protector.tagLength), vector.protected.toString("hex"));
-    protector.close();
+    for (const direct of [true, false]) {
+      const protector = createRtpProtector(workspace, keys, { session: vector.keys, direct });
+      const memory = Buffer.alloc(RTP.length + MAX_TAG + RTP.length);
+      RTP.copy(memory, 0, 0, 12);
+      RTP.copy(memory, RTP.length + MAX_TAG);
+      const address = addressOf(memory);
+      const payload = address + RTP.length + MAX_TAG + 12;
+      assert.ok(protector.protect(address, 12, payload, RTP.length - 12, 0x5501a0b2, 0, 0xf17b));
+      assert.equal(memory.toString("hex", 0, RTP.length + protector.tagLength), vector.protected.toString("hex"));
+      protector.close();
+    }
     workspace.close();
   });
 }
@@ -116,7 +118,7 @@ for (const profile of PROFILES) {
   test(`${profile}: the native and the portable sender agree at every length, counter and header`, () => {
     const keys = keysOf(profile);
     const workspace = new CipherWorkspace();
-    const protector = createRtpProtector(workspace, keys);
+    const protectors = [createRtpProtector(workspace, keys), createRtpProtector(workspace, keys, { direct: false })];
     const portable = new PortableSrtpSender(keys);
     const memory = Buffer.alloc(8192);
     const address = addressOf(memory);
@@ -127,13 +129,19 @@ for (const profile of PROFILES) {
       const ssrc = [0, 1, 0x8000_0000, 0xffff_ffff][round % 4] ?? 0;
       const head = Buffer.concat([header(sequenceNumber, ssrc), randomBytes((round % 4) * 4)]);
       const payload = randomBytes(length);
-      head.copy(memory);
-      payload.copy(memory, 4096);
-      assert.ok(protector.protect(address, head.length, address + 4096, length, ssrc, rolloverCounter, sequenceNumber));
       const expected = portable.protectRtp(head, payload, rolloverCounter);
-      assert.equal(memory.toString("hex", 0, expected.length), expected.toString("hex"), `length ${length}`);
+      for (const protector of protectors) {
+        memory.fill(0);
+        head.copy(memory);
+        payload.copy(memory, 4096);
+        assert.ok(protector.protect(address, head.length, address + 4096, length, ssrc, rolloverCounter, sequenceNumber));
+        assert.equal(memory.toString("hex", 0, expected.length), expected.toString("hex"), `length ${length}`);
+      }
     }
-    protector.close();
+    for (const protector of protectors) {
+      protector.close();
+      protector.close();
+    }
     workspace.close();
   });
 
