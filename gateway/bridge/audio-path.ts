@@ -9,14 +9,16 @@ import type { Frame } from "../media/frame.js";
 import { MICROSECONDS, OPUS_CLOCK_RATE, rescale } from "../media/time.js";
 import { MediaPacket } from "../rtp/packet.js";
 import { Backoff } from "./backoff.js";
+import type { Notices } from "./notices.js";
 import { SampleClock } from "./sample-clock.js";
-import { type BridgeLog, NOTICE_CODE } from "./types.js";
+import type { BridgeLog } from "./types.js";
 
 export type AudioPathOptions = {
   readonly stream: Stream;
   readonly clock: Clock;
   readonly transcoders: TranscoderFactory;
   readonly log: BridgeLog;
+  readonly notices: Notices;
   /** Bits per second of Opus. */
   readonly bitrate: number;
 };
@@ -32,8 +34,6 @@ export class AudioPath {
   /** Of the transcoder, or of Opus that passes. */
   #sampleClock = new SampleClock();
   #retry: TimerHandle | undefined;
-  /** Codec that was last said not to be bridged, so that it is said once. */
-  #refused: string | undefined;
   /** RTP time after the last packet; undefined after a start. */
   #nextTimestamp: number | undefined;
   #lastTimestamp = Number.NEGATIVE_INFINITY;
@@ -48,7 +48,6 @@ export class AudioPath {
   start(config: Frame | undefined): void {
     this.#state = "running";
     this.#nextTimestamp = undefined;
-    this.#refused = undefined;
     this.#backoff.reset();
     if (config !== undefined) this.write(config);
   }
@@ -124,15 +123,15 @@ export class AudioPath {
     this.#transcoder = transcoder;
     this.#backoff.onStart();
     log.debug(`audio: ${codec} to opus`);
-    this.#options.stream.notes.set("audio", `${codec} to opus`);
+    this.#options.notices.note("audio", `${codec} to opus`);
   }
 
   #onTranscoderEnd(reason: string): void {
-    const { log, clock, stream } = this.#options;
+    const { log, clock, notices } = this.#options;
     this.#transcoder = undefined;
     const delay = this.#backoff.next();
     log.warn(`audio: the transcoder ended (${reason}); the stream goes on without audio, next try in ${delay} ms`);
-    stream.notes.set("audio", `without audio: the transcoder ended (${reason})`);
+    notices.note("audio", `without audio: the transcoder ended (${reason})`);
     this.#retry = clock.after(delay, () => {
       this.#retry = undefined; // the next frame opens another
     });
@@ -153,7 +152,7 @@ export class AudioPath {
     if (this.#config?.codec !== "opus") {
       this.#endTranscoder();
       this.#config = { ...frame, isConfig: true, data: EMPTY };
-      this.#options.stream.notes.set("audio", "opus as it is");
+      this.#options.notices.note("audio", "opus as it is");
     }
     const place = this.#sampleClock.push(frame.pts, duration);
     this.#send(frame.data, this.#sampleClock.streamTimeOf(place));
@@ -175,12 +174,7 @@ export class AudioPath {
   }
 
   #refuse(what: string, reason = "it is not bridged to WebRTC"): void {
-    if (this.#refused === what) return;
-    this.#refused = what;
-    const { log, stream } = this.#options;
-    log.warn(`audio: ${what} is left out: ${reason}`);
-    stream.notes.set("audio", `${what} is left out: ${reason}`);
-    stream.notifyPublisher(NOTICE_CODE, `WebRTC viewers get no sound: ${what}: ${reason}`);
+    this.#options.notices.tell("audio", "warn", `${what} is left out: ${reason}`);
   }
 }
 

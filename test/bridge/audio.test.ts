@@ -137,6 +137,10 @@ test("without ffmpeg the picture plays, and operator and publisher are told once
   writeAac(bridged, 48_000, 0, 100);
   assert.equal(bridged.packets("video").length, 1);
   assert.equal(bridged.packets("audio").length, 0);
+  bridged.leave();
+  bridged.clock.advance(10_000);
+  bridged.watch(); // the next viewer is no news
+  writeAac(bridged, 48_000, 600, 10);
   assert.equal(bridged.log.filter((line) => line.includes("there is no ffmpeg")).length, 1);
   assert.equal(bridged.source.notices.length, 1);
   assert.match(bridged.stream.notes.get("audio") ?? "", /no ffmpeg/);
