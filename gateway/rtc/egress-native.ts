@@ -60,17 +60,7 @@ export class NativeEgress implements Egress {
 
   flush(): void {
     this.staging.clear();
-    if (this.#isClosed) return;
-    let isEmpty = true;
-    for (const queue of this.#queues) {
-      if (queue !== undefined && !queue.flush()) isEmpty = false;
-    }
-    if (isEmpty || this.#retry !== undefined) return;
-    this.#retry = setTimeout(() => {
-      this.#retry = undefined;
-      for (const queue of this.#queues) queue?.flush();
-      if (this.#queues.some((queue) => queue?.isEmpty === false)) this.flush();
-    }, RETRY_DELAY);
+    if (!this.#isClosed) this.#sendQueued();
   }
 
   close(): void {
@@ -81,6 +71,17 @@ export class NativeEgress implements Egress {
     for (const port of this.#ports) port.close();
     this.#queues.length = 0;
     this.workspace.close();
+  }
+
+  /** Sends what the kernel takes, and comes back for the rest. */
+  #sendQueued(): void {
+    let isEmpty = true;
+    for (const queue of this.#queues) if (queue !== undefined && !queue.flush()) isEmpty = false;
+    if (isEmpty || this.#retry !== undefined) return;
+    this.#retry = setTimeout(() => {
+      this.#retry = undefined;
+      this.#sendQueued();
+    }, RETRY_DELAY);
   }
 
   /** @returns undefined when there is no such socket, or it is of the other family */
