@@ -3,13 +3,16 @@
 import { execFile } from "node:child_process";
 import { createRequire } from "node:module";
 
+import { opusPacketDuration } from "../gateway/media/durations.js";
 import { writeFlvHeader, writeFlvTag } from "../gateway/media/flv.js";
 import type { Frame } from "../gateway/media/frame.js";
 import { joinNalUnits, splitAnnexB } from "../gateway/media/h264.js";
-import { rescale } from "../gateway/media/time.js";
+import { OPUS_CLOCK_RATE, rescale } from "../gateway/media/time.js";
 import { MediaChild } from "./child.js";
 import { type NutFrame, NutReader } from "./nut.js";
+import { oggOpusHeaders, oggPage } from "./ogg.js";
 import type {
+  AacTranscoderOptions,
   AudioTranscoderOptions,
   Transcoder,
   TranscoderEvents,
@@ -39,6 +42,7 @@ export type FfmpegTranscodersOptions = {
 export class FfmpegTranscoders implements TranscoderFactory {
   readonly ffmpeg: Ffmpeg | undefined;
   readonly audioRefusal: string | undefined;
+  readonly aacRefusal: string | undefined;
   readonly videoRefusal: string | undefined;
   readonly #log: (line: string) => void;
   readonly #children = new Set<MediaChild>();
@@ -52,6 +56,7 @@ export class FfmpegTranscoders implements TranscoderFactory {
     this.#log = log;
     this.ffmpeg = typeof found === "string" ? undefined : found;
     this.audioRefusal = typeof found === "string" ? found : lacks(found, found.libopus, "libopus");
+    this.aacRefusal = typeof found === "string" ? found : lacks(found, true, "");
     this.videoRefusal = typeof found === "string" ? found : lacks(found, found.libx264, "libx264");
   }
 
@@ -63,6 +68,13 @@ export class FfmpegTranscoders implements TranscoderFactory {
   audio(options: AudioTranscoderOptions, events: TranscoderEvents): Transcoder {
     if (this.ffmpeg === undefined || this.audioRefusal !== undefined) throw new Error(this.audioRefusal);
     const transcoder = new AudioChild(this.ffmpeg, options, events, this.#log);
+    this.#keep(transcoder.child);
+    return transcoder;
+  }
+
+  aac(options: AacTranscoderOptions, events: TranscoderEvents): Transcoder {
+    if (this.ffmpeg === undefined || this.aacRefusal !== undefined) throw new Error(this.aacRefusal);
+    const transcoder = new AacChild(this.ffmpeg, options, events, this.#log);
     this.#keep(transcoder.child);
     return transcoder;
   }
@@ -172,6 +184,38 @@ class AudioChild implements Transcoder {
   }
 }
 
+/** Opus to AAC. Its times are counted in samples, so that they come out in steps of exactly one frame. */
+class AacChild implements Transcoder {
+  readonly child: MediaChild;
+  #pageNumber = 2; // after the two header pages
+
+  constructor(ffmpeg: Ffmpeg, options: AacTranscoderOptions, events: TranscoderEvents, log: (line: string) => void) {
+    const reader = new NutReader((frame) => {
+      events.onFrame({ pts: microsecondsOf(frame, reader), isKey: true, data: frame.data });
+    });
+    this.child = new MediaChild({
+      command: ffmpeg.path,
+      arguments: aacArguments(ffmpeg, options.bitrate),
+      queueLimit: AUDIO_QUEUE,
+      onOutput: (bytes) => reader.push(bytes),
+      onEnd: (reason) => events.onEnd(reason),
+      log,
+    });
+    this.child.write(oggOpusHeaders(2));
+  }
+
+  write(data: Buffer, dts: number): boolean {
+    const duration = opusPacketDuration(data);
+    if (duration === undefined) return true; // no Opus packet
+    const granule = rescale(dts + LEAD_IN + duration, 1_000_000, OPUS_CLOCK_RATE);
+    return this.child.write(oggPage(data, granule, this.#pageNumber++, 0));
+  }
+
+  close(): void {
+    this.child.close();
+  }
+}
+
 /** H.264 with reordered pictures to H.264 without. */
 class VideoChild implements Transcoder {
   readonly child: MediaChild;
@@ -215,6 +259,15 @@ function audioArguments(bitrate: number): string[] {
   const filter = ["-af", "aresample=async=1000"];
   const opus = ["-c:a", "libopus", "-b:a", `${bitrate}`, "-ac", "2", "-application", "lowdelay", "-frame_duration", "20"];
   return [...QUIET, ...INPUT_ARGUMENTS, "-vn", ...filter, ...opus, "-threads", "1", ...OUTPUT_ARGUMENTS];
+}
+
+function aacArguments(ffmpeg: Ffmpeg, bitrate: number): string[] {
+  // libopus conceals what is missing and takes half the time of ffmpeg's own decoder.
+  const decoder = ffmpeg.libopus ? ["-c:a", "libopus"] : [];
+  const input = ["-probesize", "32", "-analyzeduration", "0", "-copyts", ...decoder, "-f", "ogg", "-i", "pipe:0"];
+  const filter = ["-af", "aresample=async=1000"]; // as in the other direction
+  const aac = ["-c:a", "aac", "-aac_coder", "fast", "-b:a", `${bitrate}`, "-ar", "48000", "-ac", "2"];
+  return [...QUIET, ...input, "-vn", ...filter, ...aac, "-threads", "1", ...OUTPUT_ARGUMENTS];
 }
 
 function videoArguments(ffmpeg: Ffmpeg, options: VideoTranscoderOptions): string[] {

@@ -255,12 +255,12 @@ export const DIRECTIVES = {
     "64000",
     "Bits per second of the Opus that viewers over WebRTC get.",
   ),
-  "vhost.rtc.aac_bitrate": ready(
+  "vhost.rtc.aac_bitrate": later(
     integer(8_000, 320_000, "bit/s"),
     "128000",
     "Bits per second of the AAC that Opus is converted to.",
   ),
-  "vhost.rtc.pli_for_rtmp": ready(
+  "vhost.rtc.pli_for_rtmp": later(
     seconds(0.5, 30),
     "6.0",
     `Seconds between key frames that a WebRTC publisher is asked for while its stream is converted for RTMP, FLV or HLS. Shorter: those
@@ -283,7 +283,7 @@ export const DIRECTIVES = {
     "2500",
     "How many frames are kept at most; a longer group of pictures is not kept, and new viewers wait for the next key frame.",
   ),
-  "vhost.play.queue_length": ready(
+  "vhost.play.queue_length": later(
     seconds(0.5, 120),
     "30",
     "Seconds that a viewer over RTMP or HTTP may lag behind before it falls forward to the next key frame.",
@@ -307,8 +307,9 @@ export const DIRECTIVES = {
   "vhost.publish.takeover": ready(
     choice("on", "stale", "off"),
     "stale",
-    `Who may publish a stream that is live. stale: the same address or credentials, or anybody once the publisher is silent (an encoder
-    that reconnects after a network change); on: everybody, the newest wins; off: nobody, a second publisher is always refused.`,
+    `Who may publish a stream that is live. stale: whoever comes once its publisher has fallen silent (2 seconds ago, or when nothing
+    comes while the newcomer waits 0.9 seconds), which is how an encoder comes back after its network changed; on: everybody, the newest
+    wins; off: nobody, a second publisher is always refused.`,
   ),
 
   "vhost.http_remux.enabled": later(flag, "off", "Whether streams of this vhost can be watched over HTTP-FLV and WebSocket-FLV."),

@@ -412,7 +412,8 @@ function isSwitchedOn(path: DirectivePath, words: readonly string[]): boolean {
   const parent = path.slice(0, path.lastIndexOf("."));
   const hasSwitch = directiveAt(`${parent}.enabled`)?.status === "later";
   if (hasSwitch && !path.endsWith(".enabled")) return false;
-  return words.join(" ") !== directiveAt(path)?.default;
+  const { default: fallback = "" } = directiveAt(path) ?? {};
+  return /^[a-z]/.test(fallback) && words.join(" ") !== fallback; // a number switches nothing on
 }
 
 /** Two listeners that cannot both be opened. A wildcard of either family may take the other's too. */
