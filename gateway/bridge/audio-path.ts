@@ -38,6 +38,8 @@ export class AudioPath {
   #nextTimestamp: number | undefined;
   #lastTimestamp = Number.NEGATIVE_INFINITY;
   #isLagging = false;
+  /** Stream time of the last frame given to the transcoder. */
+  #newest = 0;
 
   constructor(options: AudioPathOptions) {
     this.#options = options;
@@ -97,6 +99,7 @@ export class AudioPath {
       this.#endTranscoder(); // its clock is at its end; the next frame opens another
       return;
     }
+    this.#newest = frame.pts;
     const taken = this.#transcoder.write(frame.data, place, place, true);
     if (!taken && !this.#isLagging) this.#options.log.warn("audio: the transcoder lags behind, frames are dropped");
     this.#isLagging = !taken;
@@ -112,9 +115,16 @@ export class AudioPath {
     const options: AudioTranscoderOptions = { codec, config: this.#config?.data ?? EMPTY, bitrate };
     const sampleClock = new SampleClock();
     this.#sampleClock = sampleClock;
+    const openedAt = this.#options.clock.now();
+    let from: number | undefined;
     const transcoder = transcoders.audio(options, {
       onFrame: (out: TranscodedFrame) => {
-        if (transcoder === this.#transcoder) this.#send(out.data, sampleClock.streamTimeOf(out.pts));
+        if (transcoder !== this.#transcoder) return;
+        const streamTime = sampleClock.streamTimeOf(out.pts);
+        // What piled up while the child started would leave as one burst; receivers take that for jitter, and play late for long.
+        const waited = (this.#options.clock.now() - openedAt) * 1000;
+        from ??= streamTime + Math.max(0, Math.min(this.#newest - streamTime, waited) - START_LAG);
+        if (streamTime >= from) this.#send(out.data, streamTime);
       },
       onEnd: (reason) => {
         if (transcoder === this.#transcoder) this.#onTranscoderEnd(reason);
@@ -180,5 +190,6 @@ export class AudioPath {
 
 const EMPTY: Buffer = Buffer.alloc(0);
 const RUN_LIMIT = 2_000_000_000_000; // microseconds, 23 days: a transcoder counts milliseconds in 31 bits
+const START_LAG = 70_000; // microseconds; publishers send two or three frames at once, and the encoder holds one back
 const SMALL_STEP = 48; // ticks, 1 ms: receivers like packets without a gap better than a millisecond of truth
 const MAX_OPUS_PACKET = 1_100; // bytes: must fit one datagram; 320 kbit/s in 20 ms are 800
