@@ -9,15 +9,17 @@ import type { Sps } from "../media/h264-sps.js";
 import { MICROSECONDS, rescale, VIDEO_CLOCK_RATE } from "../media/time.js";
 import { H264Packetizer } from "../rtp/h264-payload.js";
 import { Backoff } from "./backoff.js";
+import type { Notices } from "./notices.js";
 import { Reencoder } from "./reencoder.js";
 import { ReorderDetector } from "./reorder-detector.js";
-import { type BframeMode, type BridgeLog, NOTICE_CODE, type WorkSlots } from "./types.js";
+import type { BframeMode, BridgeLog, WorkSlots } from "./types.js";
 
 export type VideoPathOptions = {
   readonly stream: Stream;
   readonly clock: Clock;
   readonly transcoders: TranscoderFactory;
   readonly log: BridgeLog;
+  readonly notices: Notices;
   readonly bframe: BframeMode;
   readonly keepSei: boolean;
   /** Places for video transcoders. */
@@ -48,8 +50,6 @@ export class VideoPath {
   #lastTimestamp = Number.NEGATIVE_INFINITY;
   /** Of the last picture that was sent from the source, on the stream's clock. */
   #lastPts = Number.NEGATIVE_INFINITY;
-  #refused: string | undefined;
-  #said: string | undefined;
 
   constructor(options: VideoPathOptions) {
     this.#options = options;
@@ -67,7 +67,6 @@ export class VideoPath {
   start(config: Frame | undefined, backlog: readonly Frame[]): void {
     this.#state = "running";
     this.#awaitsKey = true;
-    this.#refused = undefined;
     this.#backoff.reset();
     this.#retryAt = 0;
     if (config !== undefined) this.#configure(config);
@@ -91,7 +90,7 @@ export class VideoPath {
   write(frame: Frame): void {
     if (this.#state !== "running") return;
     if (frame.codec !== "h264") {
-      this.#refuse(frame.codec);
+      this.#options.notices.tell("video", "warn", videoRefusal(frame.codec));
       return;
     }
     if (frame.isConfig) {
@@ -123,7 +122,7 @@ export class VideoPath {
 
   #configure(frame: Frame): void {
     if (frame.codec !== "h264") {
-      this.#refuse(frame.codec);
+      this.#options.notices.tell("video", "warn", videoRefusal(frame.codec));
       return;
     }
     const publisher = this.#options.stream.publisher?.id;
@@ -132,7 +131,6 @@ export class VideoPath {
     this.#endReencoder();
     this.#backoff.reset();
     this.#retryAt = 0;
-    this.#said = undefined;
     this.#awaitsKey = true;
     if (!this.#packetizer.setConfig(frame.data)) {
       this.#options.log.warn("video: a configuration that makes no sense; key frames without parameter sets cannot be played");
@@ -140,13 +138,14 @@ export class VideoPath {
     this.#config = frame;
     this.#sps = spsOfConfig(frame.data);
     this.#detector.reset(this.#sps);
-    this.#options.stream.notes.set("video", "h264 as it is");
+    this.#options.notices.note("video", "h264 as it is");
   }
 
   #onReordered(): void {
     const { bframe } = this.#options;
-    if (bframe === "keep") this.#say("h264 with B-frames as they are: browsers cannot play them (bframe keep)");
-    else if (bframe === "drop") this.#say("h264 with B-frames left out (bframe drop)");
+    if (bframe === "keep")
+      this.#options.notices.tell("video", "info", "h264 with B-frames as they are: browsers cannot play them (bframe keep)");
+    else if (bframe === "drop") this.#options.notices.tell("video", "info", "h264 with B-frames left out (bframe drop)");
     else this.#startReencoder();
   }
 
@@ -156,7 +155,11 @@ export class VideoPath {
     const config = this.#config;
     if (config === undefined || clock.now() < this.#retryAt) return;
     if (transcoders.videoRefusal !== undefined) {
-      this.#say(`h264 with B-frames left out, as they cannot be re-encoded: ${transcoders.videoRefusal}`);
+      this.#options.notices.tell(
+        "video",
+        "info",
+        `h264 with B-frames left out, as they cannot be re-encoded: ${transcoders.videoRefusal}`,
+      );
       this.#retryAt = Number.POSITIVE_INFINITY;
       return;
     }
@@ -165,7 +168,11 @@ export class VideoPath {
     const release = slots.acquire();
     if (release === undefined && bframe === "auto") {
       this.#retryAt = clock.now() + ROOM_INTERVAL;
-      this.#say("h264 with B-frames left out: this machine has no room to re-encode another stream");
+      this.#options.notices.tell(
+        "video",
+        "info",
+        "h264 with B-frames left out: this machine has no room to re-encode another stream",
+      );
       return;
     }
     this.#releaseSlot = release;
@@ -182,7 +189,11 @@ export class VideoPath {
       onEnd: (reason) => this.#onReencoderEnd(reason),
     });
     this.#held = [];
-    this.#say(`h264 re-encoded, because the publisher sends B-frames, which WebRTC cannot play (bframe ${bframe})`);
+    this.#options.notices.tell(
+      "video",
+      "info",
+      `h264 re-encoded, because the publisher sends B-frames, which WebRTC cannot play (bframe ${bframe})`,
+    );
   }
 
   #onReencoderEnd(reason: string): void {
@@ -191,8 +202,7 @@ export class VideoPath {
     this.#endReencoder();
     this.#retryAt = clock.now() + delay;
     log.warn(`video: the transcoder ended (${reason}); B-frames are left out, next try in ${delay} ms or more`);
-    this.#options.stream.notes.set("video", `h264 with B-frames left out: the transcoder ended (${reason})`);
-    this.#said = undefined;
+    this.#options.notices.note("video", `h264 with B-frames left out: the transcoder ended (${reason})`);
   }
 
   #endReencoder(): void {
@@ -237,24 +247,6 @@ export class VideoPath {
     if (batch.length === 0) return;
     this.#lastTimestamp = timestamp;
     packets.write(batch);
-  }
-
-  #refuse(codec: string): void {
-    if (this.#refused === codec) return;
-    this.#refused = codec;
-    const text = videoRefusal(codec);
-    this.#options.log.warn(`video: ${text}`);
-    this.#options.stream.notes.set("video", text);
-    this.#options.stream.notifyPublisher(NOTICE_CODE, text);
-  }
-
-  /** Tells operator, API and publisher, each state once. */
-  #say(text: string): void {
-    if (this.#said === text) return;
-    this.#said = text;
-    this.#options.log.info(`video: ${text}`);
-    this.#options.stream.notes.set("video", text);
-    this.#options.stream.notifyPublisher(NOTICE_CODE, `WebRTC viewers get ${text}`);
   }
 }
 

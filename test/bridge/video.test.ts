@@ -86,6 +86,7 @@ test("stops a while after the last viewer has left, and starts again with a pict
   bridged.clock.advance(10_000);
   assert.equal(transcoders.open, 0);
   assert.equal(bridged.stream.frames.viewerCount, 0);
+  assert.equal(bridged.stream.notes.size, 0);
   const next = bridged.stream.packets.nextSequenceNumber("video");
   bridged.write(picture("P", 11_000_000));
   assert.equal(bridged.stream.packets.nextSequenceNumber("video"), next);
@@ -238,6 +239,19 @@ test("bframe auto: notices B-frames that come later", async () => {
   const written = transcoders.videos[0]?.written ?? [];
   assert.equal(written[0]?.isKey, true);
   assert.equal(written.length, 10, "every picture of the group goes in once");
+  bridged.close();
+});
+
+test("does not take jittery composition times for B-frames", async () => {
+  const { bridged, transcoders } = await open();
+  bridged.watch();
+  bridged.write(avcConfig(HIGH_SPS, HIGH_PPS));
+  bridged.write(picture("IDR", 0));
+  for (let i = 1; i < 50; i++) bridged.write(picture("P", i * 16_000, { pts: i * 16_000 + ((i * 7) % 3) * 9_000 }));
+  assert.equal(transcoders.videos.length, 0);
+  const steps = times(bridged.packets("video")).map((time, i, all) => time - (all[i - 1] ?? -1));
+  assert.equal(steps.length, 50);
+  assert.ok(steps.every((step) => step >= 0));
   bridged.close();
 });
 
