@@ -100,7 +100,7 @@ export class AacPath {
 
   #feed(data: Buffer, timestamp: number, duration: number): void {
     const { stream, log } = this.#options;
-    const streamTime = (stream.packets.wallTimeOf("audio", timestamp) - stream.wallTimeOf(0)) * 1000;
+    const streamTime = (stream.packets.wallTimeOf("audio", timestamp) - stream.wallTimeOf(0)) * 1000 - OPUS_DELAY;
     const place = this.#sampleClock.push(streamTime, duration);
     if (place > RUN_LIMIT) {
       this.#endTranscoder(); // its clock is at its end; the next packet opens another
@@ -238,6 +238,11 @@ function samplesOf(microseconds: number): number {
   return rescale(microseconds, MICROSECONDS, OPUS_CLOCK_RATE);
 }
 
+/**
+ * Microseconds that sound comes out of an Opus decoder late: the encoder's look-ahead, which a file says as its pre-skip and RTP does
+ * not say at all. 312 samples for every mode but the rare one of restricted low delay.
+ */
+const OPUS_DELAY = 6_500;
 const SAMPLES_PER_FRAME = 1024;
 const AAC_CONFIG = writeAudioConfig({ objectType: 2, sampleRate: OPUS_CLOCK_RATE, channelConfiguration: 2 });
 const MAX_DEVIATION = 32_000; // microseconds: one and a half frames; less is the resampler following the publisher's clock
