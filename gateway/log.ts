@@ -1,6 +1,8 @@
 // EDGE: the log. One readable line per event on standard error, or JSON for machines (`log_format json`).
 
-import { destination, type Logger, pino } from "pino";
+import { write } from "node:fs";
+
+import { type Logger, pino } from "pino";
 
 export type LogOptions = {
   /** trace, debug, info, warn or error. */
@@ -10,32 +12,92 @@ export type LogOptions = {
 
 export type Log = {
   readonly logger: Logger;
-  /** Writes out what is still waiting; for the end of the process. */
-  flush(): void;
+  /** Waits until what was logged is written out, but not longer than a reader that does not read deserves. For the end of the process. */
+  flush(): Promise<void>;
 };
 
-/** A log on standard error. A reader that does not read never holds up the gateway: lines over the bound are lost instead. */
-export function openLog({ level, format }: LogOptions): Log {
-  const output = destination({ dest: 2, sync: false, minLength: 0, maxLength: MAX_WAITING_BYTES });
-  output.on("error", () => {}); // the terminal or pipe is gone; media goes on without a log
+/** A log on standard error, or on another file descriptor. */
+export function openLog({ level, format }: LogOptions, descriptor = 2): Log {
+  const output = new LogOutput(descriptor);
   const options = { level, base: null, timestamp: pino.stdTimeFunctions.isoTime, serializers: { err: pino.stdSerializers.err } };
   const logger =
     format === "json"
       ? pino({ ...options, formatters: { level: (label: string) => ({ level: label }) } }, output)
-      : pino(options, { write: (line: string) => void output.write(formatLine(line)) });
-  return {
-    logger,
-    flush() {
-      try {
-        output.flushSync();
-      } catch {
-        // nobody is left to read it
-      }
-    },
-  };
+      : pino(options, { write: (line: string) => output.write(formatLine(line)) });
+  return { logger, flush: () => output.flush() };
 }
 
-const MAX_WAITING_BYTES = 4 << 20;
+/**
+ * Writes lines without ever holding up the gateway: not when the reader of a pipe stalls (process.stderr blocks then), not when the
+ * terminal is gone (pino's own destination then waits for ever at the end of the process). What passes the bound is lost and counted.
+ */
+class LogOutput {
+  readonly #descriptor: number;
+  #waiting: string[] = [];
+  #waitingCharacters = 0;
+  #lost = 0;
+  #state: "idle" | "writing" | "gone" = "idle";
+  #onIdle: (() => void)[] = [];
+
+  constructor(descriptor: number) {
+    this.#descriptor = descriptor;
+  }
+
+  write(line: string): void {
+    if (this.#state === "gone") return;
+    if (this.#waitingCharacters + line.length > MAX_WAITING_CHARACTERS) {
+      this.#lost++;
+      return;
+    }
+    this.#waiting.push(line);
+    this.#waitingCharacters += line.length;
+    if (this.#state === "idle") this.#writeWaiting();
+  }
+
+  async flush(): Promise<void> {
+    if (this.#state !== "writing") return;
+    await Promise.race([
+      new Promise<void>((resolve) => void this.#onIdle.push(resolve)),
+      new Promise((resolve) => void setTimeout(resolve, FLUSH_TIMEOUT)),
+    ]);
+  }
+
+  #writeWaiting(): void {
+    if (this.#lost > 0 && this.#waiting.length === 0) {
+      this.#waiting.push(
+        `${new Date().toISOString().replace("T", " ")} warn  ${this.#lost} log lines were lost: nobody read fast enough\n`,
+      );
+      this.#lost = 0;
+    }
+    if (this.#waiting.length === 0) {
+      this.#becomes("idle");
+      return;
+    }
+    this.#state = "writing";
+    const bytes = Buffer.from(this.#waiting.join(""));
+    this.#waiting = [];
+    this.#waitingCharacters = 0;
+    this.#writeBytes(bytes);
+  }
+
+  #writeBytes(bytes: Buffer): void {
+    write(this.#descriptor, bytes, (error, written) => {
+      if (error?.code === "EAGAIN") setTimeout(() => this.#writeBytes(bytes), RETRY_AFTER);
+      else if (error !== null) this.#becomes("gone");
+      else if (written < bytes.length) this.#writeBytes(bytes.subarray(written));
+      else this.#writeWaiting();
+    });
+  }
+
+  #becomes(state: "idle" | "gone"): void {
+    this.#state = state;
+    for (const resolve of this.#onIdle.splice(0)) resolve();
+  }
+}
+
+const MAX_WAITING_CHARACTERS = 4 << 20;
+const FLUSH_TIMEOUT = 300; // ms
+const RETRY_AFTER = 20; // ms; a pipe that somebody else made non-blocking is full
 
 /** `2026-11-22 14:59:01.123Z info  message key=value`, from pino's JSON; a stack follows on lines of its own. */
 export function formatLine(json: string): string {

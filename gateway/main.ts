@@ -106,10 +106,7 @@ async function serve(file: string | undefined, config: Config, warnings: readonl
   const log = openLog({ level: config.logLevel, format: config.logFormat });
   logNotes(log, warnings);
   const gateway = new Gateway({ config, log: log.logger });
-  const end = (code: number): never => {
-    log.flush();
-    process.exit(code);
-  };
+  const end = (code: number): void => void log.flush().then(() => process.exit(code));
 
   let state: "starting" | "running" | "closing" = "starting";
   let closingSince = 0;
@@ -118,6 +115,7 @@ async function serve(file: string | undefined, config: Config, warnings: readonl
       if (performance.now() - closingSince < SIGNAL_ECHO) return;
       log.logger.warn({ signal }, "second signal: ending at once");
       end(1);
+      return;
     }
     state = "closing";
     closingSince = performance.now();
@@ -145,9 +143,10 @@ async function serve(file: string | undefined, config: Config, warnings: readonl
   try {
     await gateway.start();
   } catch (error) {
+    await log.flush();
     process.stderr.write(`${describeStartFailure(error, config)}\n`);
-    await Promise.race([gateway.close().catch(() => {}), new Promise((resolve) => setTimeout(resolve, 1_000))]);
     end(1);
+    return;
   }
   if (state !== "starting") return; // a signal came meanwhile
   state = "running";
@@ -206,8 +205,8 @@ function keepServing(log: Log, isStarting: () => boolean): void {
     const err = thrown instanceof Error ? thrown : new Error(String(thrown));
     if (isStarting()) {
       log.logger.fatal({ err }, kind);
-      log.flush();
-      process.exit(1);
+      void log.flush().then(() => process.exit(1));
+      return;
     }
     const now = performance.now();
     if (now - windowStart > UNCAUGHT_WINDOW) {

@@ -35,19 +35,16 @@ export function describeStarted(config: Config, { version, addresses, ffmpeg, sh
   ];
   if (config.httpServer.enabled) lines.push(["watch at", playsRtc ? `${pages}/players/whep.html?autostart=true` : `${pages}/`]);
   if (playsRtc) {
-    const { candidate } = config.rtcServer;
     lines.push(["WHEP", `${api}/rtc/v1/whep/?app=live&stream=livestream`]);
-    lines.push([
-      "media",
-      `UDP port ${addresses.rtcPort}${candidate.includes("*") ? "" : `; viewers are sent to ${candidate.join(", ")}`}`,
-    ]);
+    lines.push(["media", `UDP port ${addresses.rtcPort}${describeCandidates(config)}`]);
   }
   if (config.rtmps.enabled) lines.push(["RTMPS", `${urlOf("rtmps", config.rtmps.listen)}/live/livestream`]);
-  for (const [name, { enabled, listen }, path] of [
+  for (const [name, { enabled, listen, cert }, path] of [
     ["HTTPS", config.httpServer.https, "http_server.https.listen"],
     ["HTTPS API", config.httpApi.https, "http_api.https.listen"],
   ] as const) {
-    if (enabled) lines.push([name, `${urlOf("https", opened(path, listen))}/`]);
+    if (enabled)
+      lines.push([name, `${urlOf("https", opened(path, listen))}/${cert === "" ? "   (self-signed: browsers ask once)" : ""}`]);
   }
   const address = lanAddress();
   if (address !== undefined && isEverywhere(config.listen)) lines.push(["from afar", `${address} instead of localhost`]);
@@ -58,6 +55,14 @@ export function describeStarted(config: Config, { version, addresses, ffmpeg, sh
   const width = Math.max(...lines.map(([name]) => name.length));
   const table = lines.map(([name, text]) => `  ${name.padEnd(width)}  ${text}`).join("\n");
   return `Sluice ${version} is running. Ctrl-C ends it; "npm run demo" pushes a test picture.\n\n${table}\n`;
+}
+
+/** Where viewers are told to send media: the usual reason for a player that stays black. */
+function describeCandidates({ rtcServer }: Config): string {
+  const { candidate, listen, useAutoDetectNetworkIp } = rtcServer;
+  if (!candidate.includes("*")) return `; viewers are sent to ${candidate.join(", ")}`;
+  const address = isEverywhere(listen) && useAutoDetectNetworkIp ? lanAddress() : undefined;
+  return address === undefined ? "" : `; viewers are sent to ${address}; where they know another address: CANDIDATE=…`;
 }
 
 /** Why the gateway could not start, with the directive to change. */
@@ -78,7 +83,9 @@ export function describeStartFailure(error: unknown, config: Config): string {
   }
   // Errors of the language are bugs of ours, and their stack is what helps.
   const isBug = error instanceof TypeError || error instanceof ReferenceError || error instanceof RangeError;
-  return `cannot start: ${isBug ? error.stack : (message ?? String(error))}`;
+  const text = isBug ? error.stack : (message ?? String(error));
+  const isTaken = /\btaken\b/.test(text ?? "") && !/another port/.test(text ?? "");
+  return `cannot start: ${text}${isTaken ? ", perhaps another Sluice; end that one, or choose another port, as in SRS_LISTEN=1936 npm start" : ""}`;
 }
 
 function directiveOfPort(config: Config, port: number, transport: "udp" | "tcp"): { path: string; what: string } | undefined {

@@ -78,7 +78,7 @@ function videoGraph(width: number, height: number, fps: number, font: string | u
   const draw = (x: number, y: number, w: number, h: number, color: string, enable = "1") =>
     filters.push(`drawbox=x=${x}:y=${y}:w=${w}:h=${h}:color=${color}:t=fill:enable='${enable}'`);
 
-  draw(0, 0, width, height, "0x0d1420@0.5"); // the pattern is loud; this much keeps its motion and detail
+  draw(0, 0, width, height, "0x0d1420@0.28"); // the pattern is loud; this much keeps its motion and detail
 
   // A dark panel in the middle carries the clock and the flash.
   const panel = { w: 64 * unit, h: 26 * unit };

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
+import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
@@ -33,10 +33,14 @@ class Command {
   stderr = "";
   readonly #exited: Promise<unknown[]>;
 
-  constructor(argv: readonly string[], environment: Readonly<Record<string, string>> = {}) {
+  constructor(
+    argv: readonly string[],
+    environment: Readonly<Record<string, string>> = {},
+    nodeArguments: readonly string[] = [],
+  ) {
     const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith("SRS_") && name !== "CANDIDATE");
     const env = { ...Object.fromEntries(inherited), ...environment };
-    this.child = spawn(process.execPath, [MAIN, ...argv], { env, stdio: ["ignore", "pipe", "pipe"] });
+    this.child = spawn(process.execPath, [...nodeArguments, MAIN, ...argv], { env, stdio: ["ignore", "pipe", "pipe"] });
     this.#exited = once(this.child, "exit");
     this.child.stdout?.setEncoding("utf8").on("data", (text: string) => {
       this.stdout += text;
@@ -62,8 +66,12 @@ class Command {
   }
 }
 
-async function running(argv: readonly string[], use: (command: Command) => Promise<void>): Promise<void> {
-  const command = new Command(argv);
+async function running(
+  argv: readonly string[],
+  use: (command: Command) => Promise<void>,
+  nodeArguments: readonly string[] = [],
+): Promise<void> {
+  const command = new Command(argv, {}, nodeArguments);
   try {
     await command.seen(/is running/);
     await use(command);
@@ -169,4 +177,23 @@ test("SIGHUP reloads, and a configuration that does not parse leaves the running
     command.child.kill("SIGTERM");
     assert.equal(await command.exitCode(), 0);
   });
+});
+
+test("an error that nobody caught is logged with its stack, and the gateway serves on", async () => {
+  const bug = 'process.on("SIGUSR2", () => { Promise.reject(new Error("bang")); throw new Error("boom"); })';
+  await running(
+    ["-c", file("bug.conf", CONFIG)],
+    async (command) => {
+      command.child.kill("SIGUSR2");
+      await command.seen(/uncaught exception: a bug in Sluice; it goes on serving.*boom\n +Error: boom\n +at /);
+      await command.seen(/unhandled rejection: .*bang/);
+      const [, port] = /rtmp:\/\/127\.0\.0\.1:(\d+)/.exec(command.stdout) ?? [];
+      const socket = connect(Number(port), "127.0.0.1");
+      await once(socket, "connect");
+      socket.destroy();
+      command.child.kill("SIGTERM");
+      assert.equal(await command.exitCode(), 0);
+    },
+    ["--import", `data:text/javascript,${encodeURIComponent(bug)}`],
+  );
 });

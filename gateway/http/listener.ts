@@ -33,6 +33,8 @@ const HEADERS_TIMEOUT = 10_000;
 const REQUEST_TIMEOUT = 20_000;
 const KEEP_ALIVE_TIMEOUT = 10_000;
 const IDLE_TIMEOUT = 60_000;
+/** Milliseconds between looks at who is over the first two; Node's own is half a minute. */
+const CHECK_INTERVAL = 2_000;
 /** Bytes of headers: long queries and tokens fit. */
 const MAX_HEADERS = 16 << 10;
 /** Connections above the limit that still get an answer before the door is shut. */
@@ -54,6 +56,7 @@ export class HttpListener {
       headersTimeout: HEADERS_TIMEOUT,
       requestTimeout: REQUEST_TIMEOUT,
       keepAliveTimeout: KEEP_ALIVE_TIMEOUT,
+      connectionsCheckingInterval: CHECK_INTERVAL,
       maxHeaderSize: MAX_HEADERS,
     };
     const server =

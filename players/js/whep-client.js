@@ -104,7 +104,7 @@ export class WhepClient extends EventTarget {
       stream.addTrack(track);
       // Not before: an element with an empty stream keeps the page from being "loaded" while nobody publishes.
       if (this.#video.srcObject !== stream) this.#video.srcObject = stream;
-      this.#video.play()?.catch(() => {}); // muted, it may; with sound the page asks for a tap
+      playAnyhow(this.#video);
     });
     return pc;
   }
@@ -181,6 +181,15 @@ export class WhepClient extends EventTarget {
     this.detail = detail;
     this.dispatchEvent(new Event("state"));
   }
+}
+
+/** Browsers let a page play sound only after a click; muted they always let it. */
+function playAnyhow(video) {
+  video.play()?.catch((error) => {
+    if (error.name !== "NotAllowedError" || video.muted) return;
+    video.muted = true;
+    video.play()?.catch(() => {});
+  });
 }
 
 /** @returns {State} how far a connection has come */

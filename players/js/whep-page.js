@@ -46,6 +46,7 @@ window.__sluice = {
 field.value = endpointUrl("whep", window.location);
 element("form").addEventListener("submit", (event) => {
   event.preventDefault();
+  video.muted = false; // a click is what browsers want before sound
   play();
 });
 element("stop").addEventListener("click", () => client.stop());

@@ -22,7 +22,10 @@ for (const audioRate of [44_100, 48_000]) {
     const bridged = await BridgedStream.open({ transcoders });
     for (const config of clip.filter((frame) => frame.isConfig)) bridged.write(config);
     bridged.watch();
-    for (const frame of clip) if (!frame.isConfig) bridged.write(frame);
+    const media = clip.filter((frame) => !frame.isConfig);
+    for (const frame of media.splice(0, 6)) bridged.write(frame);
+    await eventually("the child has started", () => (bridged.packets("audio").length > 0 ? true : undefined));
+    for (const frame of media) bridged.write(frame);
     await eventually("eight seconds of Opus", () => (bridged.packets("audio").length >= 395 ? true : undefined));
 
     const audio = bridged.packets("audio");

@@ -35,7 +35,7 @@ function complaint(path: string): string {
 
 const shipped = (name: string): string => fileURLToPath(new URL(`../../../conf/${name}`, import.meta.url));
 
-for (const name of ["gateway.conf", "rtmp2rtc.conf"]) {
+for (const name of ["gateway.conf", "rtmp2rtc.conf", "https.conf"]) {
   test(`conf/${name} bridges RTMP to WebRTC and starts without a warning`, () => {
     const { config, warnings } = load(shipped(name));
     assert.deepEqual(warnings, []);

@@ -221,7 +221,6 @@ const WRONG: readonly (readonly [what: string, text: string, expected: string[]]
     ["x.conf:1: port 1985 is wanted by both listen and http_api.listen; give one of them another port"],
   ],
   ["a key without certificate", "http_api { https { key a.pem; } }", [/http_api.https.cert is missing/.source]],
-  ["HTTPS without a key", "http_api {\n https { enabled on; } }", [/^x.conf:2: http_api.https is enabled and has no key/.source]],
   [
     "several things at once, in the order of the file",
     "listen x;\nfoo;\nmax_connections 0;",
@@ -332,4 +331,9 @@ test("whatever the text, there is a configuration or a ConfigError with a place"
     }),
     { numRuns: 3000 },
   );
+});
+
+test("HTTPS may be enabled without key and certificate: a self-signed pair is made then", () => {
+  const { https } = parseConfig("http_api { https { enabled on; } }").config.httpApi;
+  assert.deepEqual([https.enabled, https.key, https.cert], [true, "", ""]);
 });

@@ -87,6 +87,19 @@ test("plays by itself, shows figures, plays sound after a tap, and gives the ses
   );
 });
 
+test("plays with sound at once when it was a click that started it", { skip }, async () => {
+  await visit(
+    "/players/whep.html",
+    async (page) => {
+      assert.equal(await text(page, "state"), "Stopped");
+      await page.click("#play");
+      await until(page, "window.__sluice.state === 'playing' && window.__sluice.stats?.audioLevel > 0.01");
+      assert.equal(await page.locator("#sound").isVisible(), false);
+    },
+    FAKE_GATEWAY,
+  );
+});
+
 test("waits for a publisher and begins by itself", { skip }, async () => {
   await visit(
     "/players/whep.html?autostart=true&stream=evening",

@@ -4,7 +4,7 @@ import { test } from "node:test";
 
 import { addressOf } from "../../gateway/native/library.js";
 import { createSrtpReceiver } from "../../gateway/native/srtp.js";
-import { CipherWorkspace, createRtpProtector, MAX_TAG } from "../../gateway/native/srtp-cipher.js";
+import { CipherWorkspace, createRtpProtector, GcmRtcpProtector, MAX_TAG } from "../../gateway/native/srtp-cipher.js";
 import { deriveSessionKeys, type SessionKeys } from "../../gateway/native/srtp-keys.js";
 import { PortableSrtpSender } from "../../gateway/native/srtp-portable.js";
 import type { SrtpKeys, SrtpProfile } from "../../gateway/native/types.js";
@@ -82,15 +82,17 @@ for (const vector of VECTORS) {
     assert.equal(portable.toString("hex"), vector.protected.toString("hex"));
 
     const workspace = new CipherWorkspace();
-    const protector = createRtpProtector(workspace, keys, vector.keys);
-    const memory = Buffer.alloc(RTP.length + MAX_TAG + RTP.length);
-    RTP.copy(memory, 0, 0, 12);
-    RTP.copy(memory, RTP.length + MAX_TAG);
-    const address = addressOf(memory);
-    const payload = address + RTP.length + MAX_TAG + 12;
-    assert.ok(protector.protect(address, 12, payload, RTP.length - 12, 0x5501a0b2, 0, 0xf17b));
-    assert.equal(memory.toString("hex", 0, RTP.length + protector.tagLength), vector.protected.toString("hex"));
-    protector.close();
+    for (const direct of [true, false]) {
+      const protector = createRtpProtector(workspace, keys, { session: vector.keys, direct });
+      const memory = Buffer.alloc(RTP.length + MAX_TAG + RTP.length);
+      RTP.copy(memory, 0, 0, 12);
+      RTP.copy(memory, RTP.length + MAX_TAG);
+      const address = addressOf(memory);
+      const payload = address + RTP.length + MAX_TAG + 12;
+      assert.ok(protector.protect(address, 12, payload, RTP.length - 12, 0x5501a0b2, 0, 0xf17b));
+      assert.equal(memory.toString("hex", 0, RTP.length + protector.tagLength), vector.protected.toString("hex"));
+      protector.close();
+    }
     workspace.close();
   });
 }
@@ -103,6 +105,20 @@ test("protects the RTCP packet of RFC 7714 section 17.1", () => {
     hex(`81c8000d 4d617273 63e94885 dcdab67c a727d766 2f6b7e99 7ff5c0f7 6c06f32d c676a5f1 730d6fda 4ce09b46 86303ded
     0bb9275b c84aa458 96cf4d2f c5abf872 45d9eade 800005d4`);
   assert.equal(sender.protectRtcp(RTCP).toString("hex"), expected.toString("hex"));
+
+  const workspace = new CipherWorkspace();
+  for (const direct of [true, false]) {
+    const protector = new GcmRtcpProtector(workspace, keys, { session: VECTORS[0].keys, direct });
+    const memory = Buffer.alloc(1024);
+    const view = new DataView(memory.buffer, memory.byteOffset, memory.length);
+    for (let index = 0; index <= 0x5d4; index++) {
+      RTCP.copy(memory, 100);
+      assert.ok(protector.protect(view, addressOf(memory), 100, RTCP.length));
+    }
+    assert.equal(memory.toString("hex", 100, 100 + expected.length), expected.toString("hex"));
+    protector.close();
+  }
+  workspace.close();
 });
 
 test("AES-CM keeps to RFC 3711 appendix B.2 and the native and the portable sender agree at all lengths", () => {
@@ -116,7 +132,7 @@ for (const profile of PROFILES) {
   test(`${profile}: the native and the portable sender agree at every length, counter and header`, () => {
     const keys = keysOf(profile);
     const workspace = new CipherWorkspace();
-    const protector = createRtpProtector(workspace, keys);
+    const protectors = [createRtpProtector(workspace, keys), createRtpProtector(workspace, keys, { direct: false })];
     const portable = new PortableSrtpSender(keys);
     const memory = Buffer.alloc(8192);
     const address = addressOf(memory);
@@ -127,13 +143,19 @@ for (const profile of PROFILES) {
       const ssrc = [0, 1, 0x8000_0000, 0xffff_ffff][round % 4] ?? 0;
       const head = Buffer.concat([header(sequenceNumber, ssrc), randomBytes((round % 4) * 4)]);
       const payload = randomBytes(length);
-      head.copy(memory);
-      payload.copy(memory, 4096);
-      assert.ok(protector.protect(address, head.length, address + 4096, length, ssrc, rolloverCounter, sequenceNumber));
       const expected = portable.protectRtp(head, payload, rolloverCounter);
-      assert.equal(memory.toString("hex", 0, expected.length), expected.toString("hex"), `length ${length}`);
+      for (const protector of protectors) {
+        memory.fill(0);
+        head.copy(memory);
+        payload.copy(memory, 4096);
+        assert.ok(protector.protect(address, head.length, address + 4096, length, ssrc, rolloverCounter, sequenceNumber));
+        assert.equal(memory.toString("hex", 0, expected.length), expected.toString("hex"), `length ${length}`);
+      }
     }
-    protector.close();
+    for (const protector of protectors) {
+      protector.close();
+      protector.close();
+    }
     workspace.close();
   });
 

@@ -82,3 +82,14 @@ test("remembers a bounded number of addresses", () => {
   for (let port = 1; port <= 1_000; port++) agent.receive(port / 1000, check(), { ...A, port });
   assert.equal(agent.addresses.length, 16);
 });
+
+test("follows a peer whose router gave it a new port, once the old one is silent", () => {
+  const agent = new IceLiteAgent(LOCAL, "client");
+  agent.receive(0, check({ useCandidate: true }), A);
+  agent.heard(1_500, A);
+  agent.heard(2_000, B); // says nothing of A
+  assert.equal(agent.receive(2_500, check(), B), "answered");
+  assert.deepEqual(agent.selected, A);
+  assert.equal(agent.receive(5_000, check(), B), "selected");
+  assert.deepEqual(agent.selected, B);
+});
