@@ -283,7 +283,7 @@ export const DIRECTIVES = {
     "2500",
     "How many frames are kept at most; a longer group of pictures is not kept, and new viewers wait for the next key frame.",
   ),
-  "vhost.play.queue_length": later(
+  "vhost.play.queue_length": ready(
     seconds(0.5, 120),
     "30",
     "Seconds that a viewer over RTMP or HTTP may lag behind before it falls forward to the next key frame.",
