@@ -43,12 +43,14 @@ export class Publisher implements MediaSide {
   readonly #video: IncomingTrack | undefined;
   readonly #ssrc: number;
   readonly #keyFrames: KeyFrameRequester;
-  readonly #twcc: TwccRecorder | undefined;
+  readonly #hasTransportCc: boolean;
   readonly #bitrateLimit: BitrateLimit | undefined;
   /** By SSRC; filled as sources appear. */
   readonly #sources = new Map<number, Source>();
   readonly #header = new RtpHeader();
   #port: EgressPort | undefined;
+  /** From `start` on: a session that never connects should cost little. */
+  #twcc: TwccRecorder | undefined;
   /** The call in hand: for callbacks that are given no time. */
   #now = 0;
   #reportDue = Number.POSITIVE_INFINITY;
@@ -70,9 +72,8 @@ export class Publisher implements MediaSide {
     this.#video = video === undefined ? undefined : new IncomingTrack(video);
     this.#ssrc = random() >>> 0 || 1;
     const negotiated = [audio, video].filter((track) => track !== undefined);
-    const hasTransportCc = negotiated.some((track) => track.feedback.transportCc && track.extensions.transportCc !== 0);
-    this.#twcc = hasTransportCc ? new TwccRecorder() : undefined;
-    this.#bitrateLimit = hasTransportCc || video === undefined ? undefined : new BitrateLimit();
+    this.#hasTransportCc = negotiated.some((track) => track.feedback.transportCc && track.extensions.transportCc !== 0);
+    this.#bitrateLimit = this.#hasTransportCc || video === undefined ? undefined : new BitrateLimit();
     this.#keyFrames = new KeyFrameRequester(() => this.#sendKeyFrameRequest());
     this.#lane = new PublisherLane({
       publication,
@@ -85,6 +86,7 @@ export class Publisher implements MediaSide {
   start(now: number, port: EgressPort): void {
     this.#port = port;
     this.#now = now;
+    if (this.#hasTransportCc) this.#twcc = new TwccRecorder();
     this.#bitrateSince = now;
     this.#reportDue = now + FIRST_REPORT;
   }
@@ -196,7 +198,7 @@ export class Publisher implements MediaSide {
       const old = this.#sources.get(receiver.ssrc);
       if (old !== undefined && now - old.lastHeard < SOURCE_SILENCE) return undefined; // two at once: the first one stays
       receiver.onTimeout(Number.POSITIVE_INFINITY); // what waits leaves, and nothing more is asked for
-      this.#sources.delete(receiver.ssrc);
+      for (const [known, other] of this.#sources) if (other.track === track) this.#sources.delete(known);
       this.#lane.restart(track.ids.kind);
     }
     track.receiver = this.#newReceiver(track.ids, ssrc);
