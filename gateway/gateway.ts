@@ -203,11 +203,13 @@ export class Gateway extends EventEmitter<GatewayEvents> {
 
   #httpServices(): HttpServices {
     const unavailable = this.#rtcUnavailable;
+    const rtmpPort = this.#rtmp?.addresses[0]?.port;
     return {
       rtc: this.#rtc,
       ...(unavailable !== undefined && { rtcUnavailable: unavailable }),
       hub: this.#hub,
       version: VERSION,
+      ...(rtmpPort !== undefined && { rtmpPort }),
       serverId: `vid-${randomBytes(4).toString("hex")}`,
       serviceId: randomBytes(4).toString("hex"),
     };

@@ -44,6 +44,10 @@ async function main(command, commandArguments) {
   setUp(command);
   if (command === "test" && !commandArguments.includes("--unit")) provideClients();
   if (!existsSync(join(ROOT, script))) fail(`${command}: ${script} is not part of this version`);
+  if (process.env.npm_lifecycle_event !== undefined) endWithParent();
+  // npm runs scripts in the package's folder; `npm start -- -c my.conf` means the folder it was typed in.
+  const { INIT_CWD } = process.env;
+  if (command === "start" && INIT_CWD !== undefined && existsSync(INIT_CWD)) process.chdir(INIT_CWD);
   process.argv = [process.execPath, join(ROOT, script), ...commandArguments];
   await import(pathToFileURL(join(ROOT, script)).href);
 }
@@ -51,6 +55,20 @@ async function main(command, commandArguments) {
 function checkNode() {
   const major = Number(process.versions.node.split(".")[0]);
   if (major < 20) fail(`Node ${process.versions.node} is too old: Sluice needs Node 20 or newer (https://nodejs.org)`);
+}
+
+/**
+ * npm runs this by a shell and passes a SIGTERM on to that shell, which dies of it and tells nobody: what was started would run on and
+ * hold its ports. So the end of the shell counts as the signal.
+ */
+function endWithParent() {
+  const parent = process.ppid;
+  const timer = setInterval(() => {
+    if (process.ppid === parent) return;
+    clearInterval(timer);
+    process.kill(process.pid, "SIGTERM");
+  }, 250);
+  timer.unref();
 }
 
 /**
@@ -63,15 +81,13 @@ function setUp(command) {
   if (isCurrent()) return;
   withLock(() => {
     if (isCurrent()) return; // somebody else just did it
-    const isBuiltAlready = isBuilt();
-    installPackages(command === "start" && isBuiltAlready);
-    if (!isBuiltAlready) build();
+    installPackages();
+    if (!isBuilt()) build();
   });
 }
 
-/** @param {boolean} productionOnly */
-function installPackages(productionOnly) {
-  const missing = missingPackage(productionOnly);
+function installPackages() {
+  const missing = missingPackage(false);
   if (missing === undefined) return;
   const folder = join(ROOT, "node_modules");
   if (existsSync(folder) && lstatSync(folder).isSymbolicLink()) {
@@ -79,7 +95,7 @@ function installPackages(productionOnly) {
   }
   console.error("Installing packages (the first time takes a minute) …");
   // Scripts of packages are not needed: everything native here is prebuilt and in the packages themselves.
-  const options = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", ...(productionOnly ? ["--omit=dev"] : [])];
+  const options = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"];
   const result = run(npm(["ci", ...options]));
   if (result.status === 0) return;
   // npm refuses a lock file that does not list the binaries of every platform, which registries with only some of them lead to;

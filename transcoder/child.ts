@@ -1,6 +1,6 @@
 // One media child process: bytes into its standard input, bytes out of its standard output, and an end that leaves nothing behind.
 
-import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 
 export type MediaChildOptions = {
   readonly command: string;
@@ -17,7 +17,7 @@ export type MediaChildOptions = {
 
 export class MediaChild {
   readonly #options: MediaChildOptions;
-  readonly #process: ChildProcessWithoutNullStreams;
+  readonly #process: ChildProcess | undefined;
   /** Fulfilled when the process is gone. Never rejected. */
   readonly gone: Promise<void>;
   #state: "running" | "closing" | "gone" = "running";
@@ -32,30 +32,37 @@ export class MediaChild {
     // Its own process group (and session): a Ctrl-C in the terminal reaches the gateway only, which then ends its children itself.
     // Should the gateway be killed, the end of standard input ends the child.
     const detached = process.platform !== "win32";
-    this.#process = spawn(options.command, options.arguments, { stdio: "pipe", windowsHide: true, detached });
-    const { stdin, stdout, stderr } = this.#process;
+    try {
+      this.#process = spawn(options.command, options.arguments, { stdio: "pipe", windowsHide: true, detached });
+    } catch (error) {
+      this.#spawnError = error instanceof Error ? error.message : String(error); // most failures come as an event, some as this
+    }
+    const child = this.#process;
     this.gone = new Promise((resolve) => {
-      this.#process.once("error", (error) => {
+      if (child === undefined) queueMicrotask(() => this.#onGone(undefined, null, resolve));
+      child?.once("error", (error) => {
         this.#spawnError = error.message;
-        if (this.#process.pid === undefined) this.#onGone(undefined, null, resolve); // there will be no "close"
+        if (child.pid === undefined) this.#onGone(undefined, null, resolve); // there may be no "close"
       });
-      this.#process.once("close", (code, signal) => this.#onGone(code ?? undefined, signal, resolve));
+      child?.once("close", (code, signal) => this.#onGone(code ?? undefined, signal, resolve));
     });
-    stdin.on("error", () => {}); // EPIPE of a dead child: its end is told by "close"
-    stdout.on("error", () => {});
-    stderr.on("error", () => {});
-    stdout.on("data", (bytes: Buffer) => this.#onOutput(bytes));
-    stderr.setEncoding("utf8").on("data", (text: string) => this.#onErrorText(text));
+    // Pipes are missing too when this process has no file descriptors left.
+    child?.stdin?.on("error", () => {}); // EPIPE of a dead child: its end is told by "close"
+    child?.stdout?.on("error", () => {}).on("data", (bytes: Buffer) => this.#onOutput(bytes));
+    child?.stderr
+      ?.on("error", () => {})
+      .setEncoding("utf8")
+      .on("data", (text: string) => this.#onErrorText(text));
   }
 
   get pid(): number | undefined {
-    return this.#process.pid;
+    return this.#process?.pid;
   }
 
   /** @returns false when the child lags so far behind that the bytes were thrown away, or is gone */
   write(bytes: Buffer): boolean {
-    const { stdin } = this.#process;
-    if (this.#state !== "running" || stdin.writableLength + bytes.length > this.#options.queueLimit) return false;
+    const stdin = this.#process?.stdin;
+    if (this.#state !== "running" || !stdin || stdin.writableLength + bytes.length > this.#options.queueLimit) return false;
     stdin.write(bytes);
     return true;
   }
@@ -64,10 +71,10 @@ export class MediaChild {
   close(): void {
     if (this.#state !== "running") return;
     this.#state = "closing";
-    this.#process.stdin.destroy(); // not end(): what is queued is of no use to anybody
+    this.#process?.stdin?.destroy(); // not end(): what is queued is of no use to anybody
     this.#timers.push(
-      setTimeout(() => this.#process.kill("SIGTERM"), TERMINATE_AFTER),
-      setTimeout(() => this.#process.kill("SIGKILL"), KILL_AFTER),
+      setTimeout(() => this.#process?.kill("SIGTERM"), TERMINATE_AFTER),
+      setTimeout(() => this.#process?.kill("SIGKILL"), KILL_AFTER),
     );
   }
 

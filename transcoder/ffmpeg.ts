@@ -3,13 +3,16 @@
 import { execFile } from "node:child_process";
 import { createRequire } from "node:module";
 
+import { opusPacketDuration } from "../gateway/media/durations.js";
 import { writeFlvHeader, writeFlvTag } from "../gateway/media/flv.js";
 import type { Frame } from "../gateway/media/frame.js";
 import { joinNalUnits, splitAnnexB } from "../gateway/media/h264.js";
-import { rescale } from "../gateway/media/time.js";
+import { OPUS_CLOCK_RATE, rescale } from "../gateway/media/time.js";
 import { MediaChild } from "./child.js";
 import { type NutFrame, NutReader } from "./nut.js";
+import { oggOpusHeaders, oggPage } from "./ogg.js";
 import type {
+  AacTranscoderOptions,
   AudioTranscoderOptions,
   Transcoder,
   TranscoderEvents,
@@ -25,6 +28,8 @@ export type Ffmpeg = {
   readonly libopus: boolean;
   readonly libx264: boolean;
   readonly nut: boolean;
+  /** Knows `-fps_mode`, which took the place of `-vsync` in 5.1. */
+  readonly hasFpsMode: boolean;
 };
 
 export type FfmpegTranscodersOptions = {
@@ -37,6 +42,7 @@ export type FfmpegTranscodersOptions = {
 export class FfmpegTranscoders implements TranscoderFactory {
   readonly ffmpeg: Ffmpeg | undefined;
   readonly audioRefusal: string | undefined;
+  readonly aacRefusal: string | undefined;
   readonly videoRefusal: string | undefined;
   readonly #log: (line: string) => void;
   readonly #children = new Set<MediaChild>();
@@ -50,6 +56,7 @@ export class FfmpegTranscoders implements TranscoderFactory {
     this.#log = log;
     this.ffmpeg = typeof found === "string" ? undefined : found;
     this.audioRefusal = typeof found === "string" ? found : lacks(found, found.libopus, "libopus");
+    this.aacRefusal = typeof found === "string" ? found : lacks(found, true, "");
     this.videoRefusal = typeof found === "string" ? found : lacks(found, found.libx264, "libx264");
   }
 
@@ -61,6 +68,13 @@ export class FfmpegTranscoders implements TranscoderFactory {
   audio(options: AudioTranscoderOptions, events: TranscoderEvents): Transcoder {
     if (this.ffmpeg === undefined || this.audioRefusal !== undefined) throw new Error(this.audioRefusal);
     const transcoder = new AudioChild(this.ffmpeg, options, events, this.#log);
+    this.#keep(transcoder.child);
+    return transcoder;
+  }
+
+  aac(options: AacTranscoderOptions, events: TranscoderEvents): Transcoder {
+    if (this.ffmpeg === undefined || this.aacRefusal !== undefined) throw new Error(this.aacRefusal);
+    const transcoder = new AacChild(this.ffmpeg, options, events, this.#log);
     this.#keep(transcoder.child);
     return transcoder;
   }
@@ -98,18 +112,25 @@ export async function findFfmpeg(configured: string): Promise<Ffmpeg | string> {
 }
 
 async function probe(path: string): Promise<Ffmpeg | undefined> {
-  const [banner, encoders, muxers] = await Promise.all(["-version", "-encoders", "-muxers"].map((what) => ask(path, what)));
-  const version = /^ffmpeg version (\S+)/.exec(banner ?? "")?.[1];
+  const banner = await ask(path, "-version");
+  const version = /^ffmpeg version (\S+)/.exec(banner)?.[1];
   if (version === undefined) return undefined;
-  const libopus = /^ \S+ libopus /m.test(encoders ?? "");
-  const libx264 = /^ \S+ libx264 /m.test(encoders ?? "");
-  return { path, version, libopus, libx264, nut: /^ +E +nut /m.test(muxers ?? "") };
+  const [encoders, muxers, help] = await Promise.all([ask(path, "-encoders"), ask(path, "-muxers"), ask(path, "-h", "long")]);
+  return {
+    path,
+    version,
+    libopus: /^ \S+ libopus /m.test(encoders),
+    libx264: /^ \S+ libx264 /m.test(encoders),
+    nut: /^ +E +nut /m.test(muxers),
+    hasFpsMode: /^-fps_mode/m.test(help),
+  };
 }
 
-function ask(path: string, what: string): Promise<string> {
+/** @returns what it says, nothing when it fails */
+function ask(path: string, ...question: readonly string[]): Promise<string> {
   return new Promise((resolve) => {
-    const limits = { timeout: 10_000, maxBuffer: 1 << 20, windowsHide: true };
-    execFile(path, ["-hide_banner", what], limits, (error, stdout) => resolve(error === null ? stdout : ""));
+    const limits = { timeout: 10_000, maxBuffer: 1 << 22, windowsHide: true };
+    execFile(path, ["-hide_banner", ...question], limits, (error, stdout) => resolve(error === null ? stdout : ""));
   });
 }
 
@@ -163,6 +184,38 @@ class AudioChild implements Transcoder {
   }
 }
 
+/** Opus to AAC. Its times are counted in samples, so that they come out in steps of exactly one frame. */
+class AacChild implements Transcoder {
+  readonly child: MediaChild;
+  #pageNumber = 2; // after the two header pages
+
+  constructor(ffmpeg: Ffmpeg, options: AacTranscoderOptions, events: TranscoderEvents, log: (line: string) => void) {
+    const reader = new NutReader((frame) => {
+      events.onFrame({ pts: microsecondsOf(frame, reader), isKey: true, data: frame.data });
+    });
+    this.child = new MediaChild({
+      command: ffmpeg.path,
+      arguments: aacArguments(ffmpeg, options.bitrate),
+      queueLimit: AUDIO_QUEUE,
+      onOutput: (bytes) => reader.push(bytes),
+      onEnd: (reason) => events.onEnd(reason),
+      log,
+    });
+    this.child.write(oggOpusHeaders(2));
+  }
+
+  write(data: Buffer, dts: number): boolean {
+    const duration = opusPacketDuration(data);
+    if (duration === undefined) return true; // no Opus packet
+    const granule = rescale(dts + LEAD_IN + duration, 1_000_000, OPUS_CLOCK_RATE);
+    return this.child.write(oggPage(data, granule, this.#pageNumber++, 0));
+  }
+
+  close(): void {
+    this.child.close();
+  }
+}
+
 /** H.264 with reordered pictures to H.264 without. */
 class VideoChild implements Transcoder {
   readonly child: MediaChild;
@@ -173,7 +226,7 @@ class VideoChild implements Transcoder {
     });
     this.child = new MediaChild({
       command: ffmpeg.path,
-      arguments: videoArguments(options),
+      arguments: videoArguments(ffmpeg, options),
       queueLimit: VIDEO_QUEUE,
       onOutput: (bytes) => reader.push(bytes),
       onEnd: (reason) => events.onEnd(reason),
@@ -208,38 +261,32 @@ function audioArguments(bitrate: number): string[] {
   return [...QUIET, ...INPUT_ARGUMENTS, "-vn", ...filter, ...opus, "-threads", "1", ...OUTPUT_ARGUMENTS];
 }
 
-function videoArguments(options: VideoTranscoderOptions): string[] {
-  const decoder = ["-threads", "1"]; // one thread: frame threads each add a frame of delay
-  const skip =
-    options.skipBefore > 0 ? ["-vf", `select=gte(t\\,${((options.skipBefore + LEAD_IN) / 1e6 - 0.0005).toFixed(4)})`] : [];
+function aacArguments(ffmpeg: Ffmpeg, bitrate: number): string[] {
+  // libopus conceals what is missing and takes half the time of ffmpeg's own decoder.
+  const decoder = ffmpeg.libopus ? ["-c:a", "libopus"] : [];
+  const input = ["-probesize", "32", "-analyzeduration", "0", "-copyts", ...decoder, "-f", "ogg", "-i", "pipe:0"];
+  const filter = ["-af", "aresample=async=1000"]; // as in the other direction
+  const aac = ["-c:a", "aac", "-aac_coder", "fast", "-b:a", `${bitrate}`, "-ar", "48000", "-ac", "2"];
+  return [...QUIET, ...input, "-vn", ...filter, ...aac, "-threads", "1", ...OUTPUT_ARGUMENTS];
+}
+
+function videoArguments(ffmpeg: Ffmpeg, options: VideoTranscoderOptions): string[] {
+  const { frameRate, pixels, bitrate, skipBefore } = options;
+  const decoder = ["-threads", "1"]; // frame threads each add a frame of delay
+  const skip = skipBefore > 0 ? ["-vf", `select=gte(t\\,${((skipBefore + LEAD_IN) / 1e6 - 0.0005).toFixed(4)})`] : [];
   // Milliseconds as the encoder's time base, and frames as they come: otherwise ffmpeg moves them onto a grid of its own.
-  const times = ["-vsync", "passthrough", "-enc_time_base", "1:1000"];
-  const x264 = [
-    "-c:v",
-    "libx264",
-    "-preset",
-    "superfast",
-    "-tune",
-    "zerolatency",
-    "-profile:v",
-    "baseline",
-    "-pix_fmt",
-    "yuv420p",
-  ];
-  const kbits = Math.round(options.bitrate / 1000);
-  const rate = ["-crf", "21", "-maxrate", `${kbits}k`, "-bufsize", `${kbits}k`];
+  const times = [ffmpeg.hasFpsMode ? "-fps_mode" : "-vsync", "passthrough", "-enc_time_base", "1:1000"];
+  const preset = pixels * frameRate > LIGHT_FROM ? "ultrafast" : "superfast";
+  const threads = pixels * frameRate > TWO_THREADS_FROM ? 2 : 1; // slices, which add no delay
+  const kbits = Math.round(bitrate / 1000);
+  const gop = Math.max(1, Math.round(frameRate * 2));
   // The frame rate goes straight to x264, for its bit budget: as ffmpeg's -r it contradicts passthrough.
-  const plan = [
-    "-bf",
-    "0",
-    "-g",
-    `${Math.max(1, Math.round(options.frameRate * 2))}`,
-    "-x264-params",
-    `fps=${options.frameRate.toFixed(3)}`,
-  ];
+  const encoder =
+    `-c:v libx264 -preset ${preset} -tune zerolatency -profile:v baseline -pix_fmt yuv420p -bf 0 -g ${gop} ` +
+    `-x264-params fps=${frameRate.toFixed(3)} -crf 21 -maxrate ${kbits}k -bufsize ${kbits}k -threads ${threads}`;
   const parameterSets = ["-bsf:v", "dump_extra=freq=keyframe"]; // into each key frame: they may change with the next child
-  const encoder = [...x264, ...rate, ...plan, "-threads", "1", ...parameterSets];
-  return [...QUIET, ...decoder, ...INPUT_ARGUMENTS, "-an", ...skip, ...times, ...encoder, ...OUTPUT_ARGUMENTS];
+  const output = [...times, ...encoder.split(" "), ...parameterSets, ...OUTPUT_ARGUMENTS];
+  return [...QUIET, ...decoder, ...INPUT_ARGUMENTS, "-an", ...skip, ...output];
 }
 
 /** @returns false when the child did not take it */
@@ -258,5 +305,7 @@ function microsecondsOf(frame: NutFrame, reader: NutReader): number {
 /** Microseconds added to every time inside the child: an encoder's lead-in goes below its first frame, and NUT shifts what is below 0. */
 const LEAD_IN = 1_000_000;
 const MAX_COMPOSITION = 0x7fffff * 1000; // microseconds; 24 bits of milliseconds with sign
+const LIGHT_FROM = 36_000_000; // pixels a second: superfast takes a quarter of a core for 720p at 30 (28 million)
+const TWO_THREADS_FROM = 90_000_000; // 1080p at 50 and more: one core might not do
 const AUDIO_QUEUE = 256 * 1024; // bytes; some ten seconds
 const VIDEO_QUEUE = 32 * 1024 * 1024; // bytes; a cached GOP goes in at once

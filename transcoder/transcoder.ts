@@ -35,6 +35,11 @@ export type AudioTranscoderOptions = {
   readonly bitrate: number;
 };
 
+export type AacTranscoderOptions = {
+  /** Bits per second of the AAC stream. */
+  readonly bitrate: number;
+};
+
 export type VideoTranscoderOptions = {
   readonly codec: "h264";
   /** AVCDecoderConfigurationRecord. */
@@ -43,6 +48,8 @@ export type VideoTranscoderOptions = {
   readonly bitrate: number;
   /** Frames per second of the source, as far as it is known; the encoder plans its bits and key frames by it. */
   readonly frameRate: number;
+  /** Pixels of a picture, as far as they are known; a great many are encoded with less care. */
+  readonly pixels: number;
   /** Frames presented before this time (microseconds) are decoded but do not come out. */
   readonly skipBefore: number;
 };
@@ -50,10 +57,17 @@ export type VideoTranscoderOptions = {
 export interface TranscoderFactory {
   /** Why there is no audio transcoder on this machine, or undefined when there is one. */
   readonly audioRefusal: string | undefined;
+  /** Why there is no transcoder to AAC on this machine, or undefined when there is one. */
+  readonly aacRefusal: string | undefined;
   /** Why there is no video transcoder on this machine, or undefined when there is one. */
   readonly videoRefusal: string | undefined;
   /** AAC or MP3 in, Opus (48 kHz, two channels, 20 ms packets) out. @throws Error when `audioRefusal` is set */
   audio(options: AudioTranscoderOptions, events: TranscoderEvents): Transcoder;
+  /**
+   * Opus in (packets of any length, one or two channels), AAC-LC (48 kHz, two channels, 1,024 samples a frame) out. An Opus packet of
+   * nothing but its first byte is concealed. @throws Error when `aacRefusal` is set
+   */
+  aac(options: AacTranscoderOptions, events: TranscoderEvents): Transcoder;
   /** H.264 with reordered pictures in, H.264 without out. @throws Error when `videoRefusal` is set */
   video(options: VideoTranscoderOptions, events: TranscoderEvents): Transcoder;
 }

@@ -4,19 +4,21 @@ import type { AudioTranscoderOptions, TranscodedFrame, Transcoder, TranscoderFac
 import type { Clock, TimerHandle } from "../hub/clock.js";
 import type { Stream } from "../hub/types.js";
 import { parseAudioConfig } from "../media/audio.js";
+import { mp3FrameDuration, opusPacketDuration } from "../media/durations.js";
 import type { Frame } from "../media/frame.js";
 import { MICROSECONDS, OPUS_CLOCK_RATE, rescale } from "../media/time.js";
 import { MediaPacket } from "../rtp/packet.js";
 import { Backoff } from "./backoff.js";
-import { mp3FrameDuration, opusPacketDuration } from "./durations.js";
+import type { Notices } from "./notices.js";
 import { SampleClock } from "./sample-clock.js";
-import { type BridgeLog, NOTICE_CODE } from "./types.js";
+import type { BridgeLog } from "./types.js";
 
 export type AudioPathOptions = {
   readonly stream: Stream;
   readonly clock: Clock;
   readonly transcoders: TranscoderFactory;
   readonly log: BridgeLog;
+  readonly notices: Notices;
   /** Bits per second of Opus. */
   readonly bitrate: number;
 };
@@ -32,12 +34,12 @@ export class AudioPath {
   /** Of the transcoder, or of Opus that passes. */
   #sampleClock = new SampleClock();
   #retry: TimerHandle | undefined;
-  /** Codec that was last said not to be bridged, so that it is said once. */
-  #refused: string | undefined;
   /** RTP time after the last packet; undefined after a start. */
   #nextTimestamp: number | undefined;
   #lastTimestamp = Number.NEGATIVE_INFINITY;
   #isLagging = false;
+  /** Stream time of the last frame given to the transcoder. */
+  #newest = 0;
 
   constructor(options: AudioPathOptions) {
     this.#options = options;
@@ -48,7 +50,6 @@ export class AudioPath {
   start(config: Frame | undefined): void {
     this.#state = "running";
     this.#nextTimestamp = undefined;
-    this.#refused = undefined;
     this.#backoff.reset();
     if (config !== undefined) this.write(config);
   }
@@ -98,6 +99,7 @@ export class AudioPath {
       this.#endTranscoder(); // its clock is at its end; the next frame opens another
       return;
     }
+    this.#newest = frame.pts;
     const taken = this.#transcoder.write(frame.data, place, place, true);
     if (!taken && !this.#isLagging) this.#options.log.warn("audio: the transcoder lags behind, frames are dropped");
     this.#isLagging = !taken;
@@ -113,9 +115,16 @@ export class AudioPath {
     const options: AudioTranscoderOptions = { codec, config: this.#config?.data ?? EMPTY, bitrate };
     const sampleClock = new SampleClock();
     this.#sampleClock = sampleClock;
+    const openedAt = this.#options.clock.now();
+    let from: number | undefined;
     const transcoder = transcoders.audio(options, {
       onFrame: (out: TranscodedFrame) => {
-        if (transcoder === this.#transcoder) this.#send(out.data, sampleClock.streamTimeOf(out.pts));
+        if (transcoder !== this.#transcoder) return;
+        const streamTime = sampleClock.streamTimeOf(out.pts);
+        // What piled up while the child started would leave as one burst; receivers take that for jitter, and play late for long.
+        const waited = (this.#options.clock.now() - openedAt) * 1000;
+        from ??= streamTime + Math.max(0, Math.min(this.#newest - streamTime, waited) - START_LAG);
+        if (streamTime >= from) this.#send(out.data, streamTime);
       },
       onEnd: (reason) => {
         if (transcoder === this.#transcoder) this.#onTranscoderEnd(reason);
@@ -124,15 +133,15 @@ export class AudioPath {
     this.#transcoder = transcoder;
     this.#backoff.onStart();
     log.debug(`audio: ${codec} to opus`);
-    this.#options.stream.notes.set("audio", `${codec} to opus`);
+    this.#options.notices.note("audio", `${codec} to opus`);
   }
 
   #onTranscoderEnd(reason: string): void {
-    const { log, clock, stream } = this.#options;
+    const { log, clock, notices } = this.#options;
     this.#transcoder = undefined;
     const delay = this.#backoff.next();
     log.warn(`audio: the transcoder ended (${reason}); the stream goes on without audio, next try in ${delay} ms`);
-    stream.notes.set("audio", `without audio: the transcoder ended (${reason})`);
+    notices.note("audio", `without audio: the transcoder ended (${reason})`);
     this.#retry = clock.after(delay, () => {
       this.#retry = undefined; // the next frame opens another
     });
@@ -153,7 +162,7 @@ export class AudioPath {
     if (this.#config?.codec !== "opus") {
       this.#endTranscoder();
       this.#config = { ...frame, isConfig: true, data: EMPTY };
-      this.#options.stream.notes.set("audio", "opus as it is");
+      this.#options.notices.note("audio", "opus as it is");
     }
     const place = this.#sampleClock.push(frame.pts, duration);
     this.#send(frame.data, this.#sampleClock.streamTimeOf(place));
@@ -175,16 +184,12 @@ export class AudioPath {
   }
 
   #refuse(what: string, reason = "it is not bridged to WebRTC"): void {
-    if (this.#refused === what) return;
-    this.#refused = what;
-    const { log, stream } = this.#options;
-    log.warn(`audio: ${what} is left out: ${reason}`);
-    stream.notes.set("audio", `${what} is left out: ${reason}`);
-    stream.notifyPublisher(NOTICE_CODE, `WebRTC viewers get no sound: ${what}: ${reason}`);
+    this.#options.notices.tell("audio", "warn", `${what} is left out: ${reason}`);
   }
 }
 
 const EMPTY: Buffer = Buffer.alloc(0);
 const RUN_LIMIT = 2_000_000_000_000; // microseconds, 23 days: a transcoder counts milliseconds in 31 bits
+const START_LAG = 70_000; // microseconds; publishers send two or three frames at once, and the encoder holds one back
 const SMALL_STEP = 48; // ticks, 1 ms: receivers like packets without a gap better than a millisecond of truth
 const MAX_OPUS_PACKET = 1_100; // bytes: must fit one datagram; 320 kbit/s in 20 ms are 800

@@ -41,8 +41,10 @@ export class Reencoder {
     // The run reaches live soonest when what is old is only decoded, and of that only what live pictures can depend on.
     const skipBefore = age > CATCH_UP_FROM ? last.pts - this.#anchor + START_UP : 0;
     const frameRate = frameRateOf(backlog, options.sps);
+    const pixels = (options.sps?.width ?? 1280) * (options.sps?.height ?? 720);
+    const bitrate = bitrateOf(backlog, pixels * frameRate);
     this.#transcoder = options.transcoders.video(
-      { codec: "h264", config: config.data, bitrate: bitrateOf(backlog, options.sps, frameRate), frameRate, skipBefore },
+      { codec: "h264", config: config.data, bitrate, frameRate, pixels, skipBefore },
       {
         onFrame: (frame) => this.#onFrame(frame),
         onEnd: (reason) => this.#end(reason),
@@ -110,13 +112,11 @@ function frameRateOf(frames: readonly Frame[], sps: Sps | undefined): number {
 }
 
 /** Bits per second: what the source has, and some more for the simpler encoding; by the picture's size while that is not known. */
-function bitrateOf(frames: readonly Frame[], sps: Sps | undefined, frameRate: number): number {
+function bitrateOf(frames: readonly Frame[], pixelsPerSecond: number): number {
   let bytes = 0;
   for (const frame of frames) bytes += frame.data.length;
   const seconds = ((frames.at(-1)?.dts ?? 0) - (frames[0]?.dts ?? 0)) / MICROSECONDS;
-  const pixels = (sps?.width ?? 1280) * (sps?.height ?? 720);
-  const bySize = pixels * frameRate * 0.1;
-  const wanted = seconds >= 1 ? ((bytes * 8) / seconds) * 1.25 : bySize;
+  const wanted = seconds >= 1 ? ((bytes * 8) / seconds) * 1.25 : pixelsPerSecond * 0.1;
   return Math.round(Math.max(300_000, Math.min(8_000_000, wanted)));
 }
 

@@ -36,7 +36,7 @@ export class ReorderDetector {
     this.#cursor.reset(EMPTY); // no reference is kept
     if (info.isIdr) this.#latestPts = Number.NEGATIVE_INFINITY;
     // The slice type counts too: some publishers send B-frames without telling composition times.
-    const isOutOfOrder = info.hasSlice && !info.isIdr && (frame.pts < this.#latestPts || info.sliceType === SLICE.B);
+    const isOutOfOrder = info.hasSlice && !info.isIdr && (frame.pts < this.#latestPts - JITTER || info.sliceType === SLICE.B);
     if (isOutOfOrder) this.#hasReordered = true;
     if (frame.pts > this.#latestPts) this.#latestPts = frame.pts;
     return { isOutOfOrder, isUnreferenced: info.hasSlice && info.refIdc === 0 };
@@ -44,4 +44,5 @@ export class ReorderDetector {
 }
 
 const IN_ORDER: PictureRole = { isOutOfOrder: false, isUnreferenced: false };
+const JITTER = 5_000; // microseconds by which times of some encoders step back; pictures stand further apart
 const EMPTY: Buffer = Buffer.alloc(0);

@@ -8,6 +8,7 @@ import type { Frame, Sink } from "../media/frame.js";
 import { spsOfConfig } from "../media/h264.js";
 import { OPUS_CLOCK_RATE, VIDEO_CLOCK_RATE } from "../media/time.js";
 import { AudioPath } from "./audio-path.js";
+import { Notices } from "./notices.js";
 import type { BframeMode, BridgeLog, WorkSlots } from "./types.js";
 import { VideoPath, videoRefusal } from "./video-path.js";
 
@@ -30,22 +31,26 @@ export class RtmpToRtc implements Converter {
   readonly #stream: Stream;
   readonly #video: VideoPath;
   readonly #audio: AudioPath;
+  readonly #notices: Notices;
   readonly #sink: Sink<Frame>;
   #state: "stopped" | "running" | "closed" = "stopped";
 
   constructor(options: RtmpToRtcOptions) {
     const { stream, clock, transcoders, slots, log } = options;
     this.#stream = stream;
+    const notices = new Notices(stream, log);
+    this.#notices = notices;
     this.#video = new VideoPath({
       stream,
       clock,
       transcoders,
       slots,
       log,
+      notices,
       bframe: options.bframe ?? "auto",
       keepSei: options.keepAvcNaluSei ?? true,
     });
-    this.#audio = new AudioPath({ stream, clock, transcoders, log, bitrate: options.opusBitrate ?? 64_000 });
+    this.#audio = new AudioPath({ stream, clock, transcoders, log, notices, bitrate: options.opusBitrate ?? 64_000 });
     this.#sink = { write: (frame) => this.#write(frame), close: () => this.stop() };
     this.#announce();
   }
@@ -66,6 +71,7 @@ export class RtmpToRtc implements Converter {
     this.#stream.frames.remove(this.#sink);
     this.#video.stop();
     this.#audio.stop();
+    this.#notices.clear();
   }
 
   close(_reason: string): void {

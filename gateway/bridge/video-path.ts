@@ -9,15 +9,17 @@ import type { Sps } from "../media/h264-sps.js";
 import { MICROSECONDS, rescale, VIDEO_CLOCK_RATE } from "../media/time.js";
 import { H264Packetizer } from "../rtp/h264-payload.js";
 import { Backoff } from "./backoff.js";
+import type { Notices } from "./notices.js";
 import { Reencoder } from "./reencoder.js";
 import { ReorderDetector } from "./reorder-detector.js";
-import { type BframeMode, type BridgeLog, NOTICE_CODE, type WorkSlots } from "./types.js";
+import type { BframeMode, BridgeLog, WorkSlots } from "./types.js";
 
 export type VideoPathOptions = {
   readonly stream: Stream;
   readonly clock: Clock;
   readonly transcoders: TranscoderFactory;
   readonly log: BridgeLog;
+  readonly notices: Notices;
   readonly bframe: BframeMode;
   readonly keepSei: boolean;
   /** Places for video transcoders. */
@@ -41,13 +43,13 @@ export class VideoPath {
   #awaitsKey = false;
   #reencoder: Reencoder | undefined;
   #releaseSlot: (() => void) | undefined;
+  /** Pictures of the source that wait for the transcoder to take over; sent after all when it does not in time. */
+  #held: HeldPicture[] | undefined;
   /** Clock time before which no transcoder is tried. */
   #retryAt = 0;
   #lastTimestamp = Number.NEGATIVE_INFINITY;
   /** Of the last picture that was sent from the source, on the stream's clock. */
   #lastPts = Number.NEGATIVE_INFINITY;
-  #refused: string | undefined;
-  #said: string | undefined;
 
   constructor(options: VideoPathOptions) {
     this.#options = options;
@@ -65,7 +67,6 @@ export class VideoPath {
   start(config: Frame | undefined, backlog: readonly Frame[]): void {
     this.#state = "running";
     this.#awaitsKey = true;
-    this.#refused = undefined;
     this.#backoff.reset();
     this.#retryAt = 0;
     if (config !== undefined) this.#configure(config);
@@ -89,7 +90,7 @@ export class VideoPath {
   write(frame: Frame): void {
     if (this.#state !== "running") return;
     if (frame.codec !== "h264") {
-      this.#refuse(frame.codec);
+      this.#options.notices.tell("video", "warn", videoRefusal(frame.codec));
       return;
     }
     if (frame.isConfig) {
@@ -99,12 +100,29 @@ export class VideoPath {
     const { isOutOfOrder } = this.#detector.inspect(frame);
     if (this.#reencoder !== undefined) this.#reencoder.write(frame);
     else if (this.#detector.hasReordered) this.#onReordered(); // begins with the cached pictures, this one among them
-    if (this.#output === "source") this.#sendSource(frame, isOutOfOrder);
+    if (this.#output === "transcoder") return;
+    if (this.#held === undefined) this.#sendSource(frame, isOutOfOrder);
+    else this.#hold(this.#held, frame, isOutOfOrder);
+  }
+
+  /**
+   * A viewer has its first picture from the cached ones. What follows live without B-frames would run ahead of what the transcoder
+   * gives a moment later, and the browser's idea of the delay with it: better a short rest.
+   */
+  #hold(held: HeldPicture[], frame: Frame, isOutOfOrder: boolean): void {
+    held.push({ frame, isOutOfOrder });
+    if (frame.dts - (held[0]?.frame.dts ?? 0) > HOLD_LIMIT) this.#releaseHeld();
+  }
+
+  #releaseHeld(): void {
+    const held = this.#held ?? [];
+    this.#held = undefined;
+    for (const { frame, isOutOfOrder } of held) this.#sendSource(frame, isOutOfOrder);
   }
 
   #configure(frame: Frame): void {
     if (frame.codec !== "h264") {
-      this.#refuse(frame.codec);
+      this.#options.notices.tell("video", "warn", videoRefusal(frame.codec));
       return;
     }
     const publisher = this.#options.stream.publisher?.id;
@@ -113,7 +131,6 @@ export class VideoPath {
     this.#endReencoder();
     this.#backoff.reset();
     this.#retryAt = 0;
-    this.#said = undefined;
     this.#awaitsKey = true;
     if (!this.#packetizer.setConfig(frame.data)) {
       this.#options.log.warn("video: a configuration that makes no sense; key frames without parameter sets cannot be played");
@@ -121,13 +138,14 @@ export class VideoPath {
     this.#config = frame;
     this.#sps = spsOfConfig(frame.data);
     this.#detector.reset(this.#sps);
-    this.#options.stream.notes.set("video", "h264 as it is");
+    this.#options.notices.note("video", "h264 as it is");
   }
 
   #onReordered(): void {
     const { bframe } = this.#options;
-    if (bframe === "keep") this.#say("h264 with B-frames as they are: browsers cannot play them (bframe keep)");
-    else if (bframe === "drop") this.#say("h264 with B-frames left out (bframe drop)");
+    if (bframe === "keep")
+      this.#options.notices.tell("video", "info", "h264 with B-frames as they are: browsers cannot play them (bframe keep)");
+    else if (bframe === "drop") this.#options.notices.tell("video", "info", "h264 with B-frames left out (bframe drop)");
     else this.#startReencoder();
   }
 
@@ -137,7 +155,11 @@ export class VideoPath {
     const config = this.#config;
     if (config === undefined || clock.now() < this.#retryAt) return;
     if (transcoders.videoRefusal !== undefined) {
-      this.#say(`h264 with B-frames left out, as they cannot be re-encoded: ${transcoders.videoRefusal}`);
+      this.#options.notices.tell(
+        "video",
+        "info",
+        `h264 with B-frames left out, as they cannot be re-encoded: ${transcoders.videoRefusal}`,
+      );
       this.#retryAt = Number.POSITIVE_INFINITY;
       return;
     }
@@ -146,7 +168,11 @@ export class VideoPath {
     const release = slots.acquire();
     if (release === undefined && bframe === "auto") {
       this.#retryAt = clock.now() + ROOM_INTERVAL;
-      this.#say("h264 with B-frames left out: this machine has no room to re-encode another stream");
+      this.#options.notices.tell(
+        "video",
+        "info",
+        "h264 with B-frames left out: this machine has no room to re-encode another stream",
+      );
       return;
     }
     this.#releaseSlot = release;
@@ -162,7 +188,12 @@ export class VideoPath {
       onFrame: (frame) => this.#sendTranscoded(frame),
       onEnd: (reason) => this.#onReencoderEnd(reason),
     });
-    this.#say(`h264 re-encoded, because the publisher sends B-frames, which WebRTC cannot play (bframe ${bframe})`);
+    this.#held = [];
+    this.#options.notices.tell(
+      "video",
+      "info",
+      `h264 re-encoded, because the publisher sends B-frames, which WebRTC cannot play (bframe ${bframe})`,
+    );
   }
 
   #onReencoderEnd(reason: string): void {
@@ -171,8 +202,7 @@ export class VideoPath {
     this.#endReencoder();
     this.#retryAt = clock.now() + delay;
     log.warn(`video: the transcoder ended (${reason}); B-frames are left out, next try in ${delay} ms or more`);
-    this.#options.stream.notes.set("video", `h264 with B-frames left out: the transcoder ended (${reason})`);
-    this.#said = undefined;
+    this.#options.notices.note("video", `h264 with B-frames left out: the transcoder ended (${reason})`);
   }
 
   #endReencoder(): void {
@@ -183,6 +213,8 @@ export class VideoPath {
     this.#releaseSlot = undefined;
     if (this.#output === "transcoder") this.#awaitsKey = true;
     this.#output = "source";
+    if (this.#state === "running") this.#releaseHeld();
+    this.#held = undefined;
   }
 
   #sendSource(frame: Frame, isOutOfOrder: boolean): void {
@@ -203,6 +235,7 @@ export class VideoPath {
     if (this.#output === "source") {
       if (!frame.isKey) return;
       this.#output = "transcoder";
+      this.#held = undefined;
     }
     const time = rescale(frame.pts, MICROSECONDS, VIDEO_CLOCK_RATE);
     this.#send(this.#transcodedPacketizer, frame.data, frame.isKey, Math.max(time, this.#lastTimestamp + MIN_STEP));
@@ -215,24 +248,6 @@ export class VideoPath {
     this.#lastTimestamp = timestamp;
     packets.write(batch);
   }
-
-  #refuse(codec: string): void {
-    if (this.#refused === codec) return;
-    this.#refused = codec;
-    const text = videoRefusal(codec);
-    this.#options.log.warn(`video: ${text}`);
-    this.#options.stream.notes.set("video", text);
-    this.#options.stream.notifyPublisher(NOTICE_CODE, text);
-  }
-
-  /** Tells operator, API and publisher, each state once. */
-  #say(text: string): void {
-    if (this.#said === text) return;
-    this.#said = text;
-    this.#options.log.info(`video: ${text}`);
-    this.#options.stream.notes.set("video", text);
-    this.#options.stream.notifyPublisher(NOTICE_CODE, `WebRTC viewers get ${text}`);
-  }
 }
 
 /** Why viewers over WebRTC cannot get video of this codec from a publisher of frames. */
@@ -240,6 +255,9 @@ export function videoRefusal(codec: string): string {
   return `${codec} video is not bridged to WebRTC: publish h264 instead`;
 }
 
+type HeldPicture = { readonly frame: Frame; readonly isOutOfOrder: boolean };
+
+const HOLD_LIMIT = 1_000_000; // microseconds
 const NO_CONFIG: Buffer = Buffer.from([1, 0, 0, 0, 0xff, 0xe0, 0]); // AVCDecoderConfigurationRecord without any parameter set
 const ROOM_INTERVAL = 2_000; // ms between looks whether there is room
 const MIN_STEP = 90; // ticks, 1 ms: while the transcoder is behind what the source had reached

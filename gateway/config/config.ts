@@ -5,7 +5,7 @@ export type ListenAddress = { readonly host: string | undefined; readonly port: 
 export type HttpsConfig = {
   readonly enabled: boolean;
   readonly listen: readonly ListenAddress[];
-  /** PEM files; both empty: a self-signed pair is made and kept. */
+  /** PEM files by absolute path; given when enabled. */
   readonly key: string;
   readonly cert: string;
 };
@@ -62,8 +62,10 @@ export type Config = {
   readonly maxConnections: number;
   /** Path or name of ffmpeg; empty: the first on PATH, then the packaged one. */
   readonly ffmpeg: string;
-  /** trace, debug, info, warn, error. */
-  readonly logLevel: string;
+  /** Each includes those after it. */
+  readonly logLevel: "trace" | "debug" | "info" | "warn" | "error";
+  /** Lines for people or JSON for programs, on standard error. */
+  readonly logFormat: "text" | "json";
   readonly httpApi: {
     readonly enabled: boolean;
     readonly listen: readonly ListenAddress[];

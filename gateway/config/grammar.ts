@@ -70,6 +70,10 @@ class Parser {
   /** Reads directives up to the closing brace of `opened`, or to the end of the file when that is undefined. */
   parseBlock(depth: number, opened: Word | undefined): Node[] {
     const nodes: Node[] = [];
+    if (depth > MAX_BLOCK_DEPTH) {
+      this.#report(opened?.line ?? 1, `blocks are nested deeper than ${MAX_BLOCK_DEPTH}`);
+      this.#position = this.#tokens.length; // nothing sensible follows
+    }
     for (;;) {
       const token = this.#next();
       if (token === undefined) {
@@ -93,30 +97,30 @@ class Parser {
   }
 
   #parseDirective(name: Token, depth: number): Node[] {
-    const words: Word[] = [];
+    const words: Token[] = [];
+    const reportMissing = (count: number): void => {
+      const stated = [name, ...words.slice(0, count)];
+      this.#report(stated.at(-1)?.line ?? name.line, `missing ";" after "${stated.map((word) => word.text).join(" ")}"`);
+    };
     for (;;) {
       const token = this.#peek();
-      const last = words.at(-1) ?? name;
-      const missing = `missing ";" after "${[name, ...words].map((word) => word.text).join(" ")}"`;
-      if (token === undefined || isPunctuation(token, "}")) {
-        this.#report(last.line, missing);
-        return this.#finish(name, words, undefined);
-      }
-      if (token.kind === "word" && token.first && this.#shared.isName?.(token.text)) {
-        this.#report(last.line, missing);
+      const isNext = token?.kind === "word" && token.first && this.#shared.isName?.(token.text);
+      if (token === undefined || isPunctuation(token, "}") || isNext) {
+        reportMissing(words.length);
         return this.#finish(name, words, undefined);
       }
       this.#position++;
       if (isPunctuation(token, ";")) return this.#finish(name, words, undefined);
       if (isPunctuation(token, "{")) {
-        if (depth >= MAX_BLOCK_DEPTH) {
-          this.#report(token.line, `blocks are nested deeper than ${MAX_BLOCK_DEPTH}`);
-          this.#position = this.#tokens.length; // nothing sensible follows
-          return [];
-        }
-        return this.#finish(name, words, this.parseBlock(depth + 1, name));
+        // A word at the start of its line, with values before it, opens the block: `listen 1935⏎ htpp_api {`.
+        const opener = words.findLastIndex((word, index) => index > 0 && word.first);
+        const opening = words[opener];
+        if (opening === undefined) return this.#finish(name, words, this.parseBlock(depth + 1, name));
+        reportMissing(opener);
+        const before = this.#finish(name, words.slice(0, opener), undefined);
+        return [...before, ...this.#finish(opening, words.slice(opener + 1), this.parseBlock(depth + 1, opening))];
       }
-      words.push({ text: token.text, line: token.line, variable: token.variable });
+      words.push(token);
     }
   }
 

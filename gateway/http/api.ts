@@ -7,7 +7,9 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 
 import { DEFAULT_VHOST } from "../config/config.js";
 import type { Client, Stream, StreamName } from "../hub/types.js";
+import { parseAudioConfig } from "../media/audio.js";
 import type { Frame } from "../media/frame.js";
+import { spsOfConfig } from "../media/h264.js";
 import type { HttpServices } from "./services.js";
 import { addPreflightHeaders } from "./whip-whep.js";
 
@@ -98,8 +100,8 @@ function countViewers({ hub }: HttpServices): Map<Stream, number> {
 function describeStream(stream: Stream, viewers: number): object {
   const { name, publisher, frames, packets } = stream;
   const active = stream.state === "live";
-  const videoTrack = packets.track("video");
-  const audioTrack = packets.track("audio");
+  // A bridge announces tracks that may never come: only what the publisher itself sends is shown.
+  const [videoTrack, audioTrack] = stream.sourceLane === "packets" ? [packets.track("video"), packets.track("audio")] : [];
   const videoCodec = frames.videoConfig?.codec ?? videoTrack?.codec;
   const audioCodec = frames.audioConfig?.codec ?? audioTrack?.codec;
   return {
@@ -117,14 +119,11 @@ function describeStream(stream: Stream, viewers: number): object {
     state: stream.state,
     publish: { active, ...(publisher !== undefined && { cid: clientId(publisher.id), protocol: publisher.protocol }) },
     video:
-      videoCodec === undefined ? null : { codec: CODEC_NAMES[videoCodec] ?? videoCodec, ...readVideoConfig(frames.videoConfig) },
+      videoCodec === undefined ? null : { codec: CODEC_NAMES[videoCodec] ?? videoCodec, ...describeVideo(frames.videoConfig) },
     audio:
       audioCodec === undefined
         ? null
-        : {
-            codec: CODEC_NAMES[audioCodec] ?? audioCodec,
-            ...readAudioConfig(frames.audioConfig?.data, audioTrack?.clockRate, audioTrack?.channels),
-          },
+        : { codec: CODEC_NAMES[audioCodec] ?? audioCodec, ...describeAudio(frames.audioConfig, audioTrack) },
     notes: Object.fromEntries(stream.notes),
   };
 }
@@ -160,13 +159,13 @@ const CODEC_NAMES: Readonly<Record<string, string>> = {
   opus: "Opus",
 };
 
-/** Profile and level of an AVCDecoderConfigurationRecord (ISO 14496-15 section 5.3.3.1). */
-function readVideoConfig(config: Frame | undefined): object {
-  const { codec, data } = config ?? {};
-  if (codec !== "h264" || data === undefined || data.length < 4) return { profile: "", level: "", width: 0, height: 0 };
-  const [, profile = 0, , level = 0] = data;
-  return { profile: AVC_PROFILES[profile] ?? String(profile), level: (level / 10).toFixed(1), width: 0, height: 0 };
+function describeVideo(config: Frame | undefined): object {
+  const sps = config?.codec === "h264" ? spsOfConfig(config.data) : undefined;
+  if (sps === undefined) return { profile: "", level: "", width: 0, height: 0 };
+  const { profile, level, width, height } = sps;
+  return { profile: AVC_PROFILES[profile] ?? String(profile), level: (level / 10).toFixed(1), width, height };
 }
+
 const AVC_PROFILES: Readonly<Record<number, string>> = {
   66: "Baseline",
   77: "Main",
@@ -176,18 +175,20 @@ const AVC_PROFILES: Readonly<Record<number, string>> = {
   122: "High422",
 };
 
-/** AudioSpecificConfig (ISO 14496-3 section 1.6.2.1), as far as its first two bytes tell. */
-function readAudioConfig(config: Buffer | undefined, clockRate = 0, channels = 0): object {
-  if (config === undefined || config.length < 2) return { sample_rate: clockRate, channel: channels, profile: "" };
-  const bits = config.readUInt16BE(0);
-  const objectType = bits >> 11;
-  return {
-    sample_rate: AAC_RATES[(bits >> 7) & 0x0f] ?? 0,
-    channel: (bits >> 3) & 0x0f,
-    profile: objectType === 2 ? "LC" : objectType === 5 ? "HE" : objectType === 29 ? "HEv2" : "",
-  };
+type Track = ReturnType<Stream["packets"]["track"]>;
+
+function describeAudio(config: Frame | undefined, track: Track): object {
+  const aac = config?.codec === "aac" ? parseAudioConfig(config.data) : undefined;
+  if (aac === undefined) return { sample_rate: track?.clockRate ?? 0, channel: track?.channels ?? 0, profile: "" };
+  const profile = aac.hasParametricStereo
+    ? "HEv2"
+    : aac.extensionSampleRate !== undefined
+      ? "HE"
+      : aac.objectType === 2
+        ? "LC"
+        : "";
+  return { sample_rate: aac.extensionSampleRate ?? aac.sampleRate, channel: aac.channels, profile };
 }
-const AAC_RATES = [96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350];
 
 /** CPU time is taken between two summaries, at least a second apart. */
 let lastCpu = { at: process.hrtime.bigint(), usage: process.cpuUsage(), percent: 0 };

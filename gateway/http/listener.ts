@@ -4,8 +4,10 @@ import { readFile } from "node:fs/promises";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { createServer as createSecureServer } from "node:https";
 import type { AddressInfo, Socket } from "node:net";
+import { createSecureContext } from "node:tls";
 
 import type { HttpsConfig, ListenAddress } from "../config/config.js";
+import { keptSelfSigned } from "./self-signed.js";
 
 export type RequestHandler = (request: IncomingMessage, response: ServerResponse) => void;
 
@@ -31,6 +33,8 @@ const HEADERS_TIMEOUT = 10_000;
 const REQUEST_TIMEOUT = 20_000;
 const KEEP_ALIVE_TIMEOUT = 10_000;
 const IDLE_TIMEOUT = 60_000;
+/** Milliseconds between looks at who is over the first two; Node's own is half a minute. */
+const CHECK_INTERVAL = 2_000;
 /** Bytes of headers: long queries and tokens fit. */
 const MAX_HEADERS = 16 << 10;
 /** Connections above the limit that still get an answer before the door is shut. */
@@ -52,13 +56,19 @@ export class HttpListener {
       headersTimeout: HEADERS_TIMEOUT,
       requestTimeout: REQUEST_TIMEOUT,
       keepAliveTimeout: KEEP_ALIVE_TIMEOUT,
+      connectionsCheckingInterval: CHECK_INTERVAL,
       maxHeaderSize: MAX_HEADERS,
     };
-    const server = credentials === undefined ? createServer(limits) : createSecureServer({ ...limits, ...credentials });
+    const server =
+      credentials === undefined
+        ? createServer(limits)
+        : createSecureServer({ ...limits, key: credentials.key, cert: credentials.cert, handshakeTimeout: HEADERS_TIMEOUT });
     server.setTimeout(IDLE_TIMEOUT);
     server.maxConnections = options.maxConnections + REFUSED_AT_ONCE;
     const sockets = new Set<Socket>();
     server.on("connection", (socket: Socket) => track(socket, sockets, options));
+    // With TLS a request's socket is another object than the connection's.
+    server.on("secureConnection", (socket: Socket) => markExcess(socket, options));
     server.on("request", (request, response) => serve(request, response, options));
     server.on("checkContinue", (request, response) => {
       if (!(Number(request.headers["content-length"]) > options.maxExpectedBody)) response.writeContinue();
@@ -100,16 +110,40 @@ export class HttpListener {
   }
 }
 
-/** Key and certificate of an `https` section. @throws Error naming the directive and the file */
-export async function readCredentials(directive: string, { key, cert }: HttpsConfig): Promise<Credentials> {
+/**
+ * Key and certificate of an `https` section. When neither is configured, a self-signed pair is made and kept in `folder`.
+ *
+ * @throws Error naming the directive and the file
+ */
+export async function readCredentials(
+  directive: string,
+  { key, cert }: HttpsConfig,
+  folder = DATA_FOLDER,
+): Promise<Credentials & { readonly selfSigned?: string }> {
+  if (key === "" && cert === "") {
+    const { file = "in memory only", ...pair } = await keptSelfSigned(folder, Date.now());
+    return { ...pair, selfSigned: file };
+  }
   const read = async (name: string, file: string): Promise<string> => {
-    if (file === "") throw new Error(`${directive}.${name}: a PEM file is needed`);
+    if (file === "") throw new Error(`${directive}.${name}: a PEM file is needed beside the other one`);
     return await readFile(file, "utf8").catch((error: Error) => {
       throw new Error(`${directive}.${name}: ${error.message}`, { cause: error });
     });
   };
-  return { key: await read("key", key), cert: await read("cert", cert) };
+  const credentials = { key: await read("key", key), cert: await read("cert", cert) };
+  try {
+    createSecureContext(credentials);
+  } catch (error) {
+    throw new Error(
+      `${directive}: key ${key} and certificate ${cert} do not go together or are no PEM: ${(error as Error).message}`,
+      { cause: error },
+    );
+  }
+  return credentials;
 }
+
+/** Beside where the gateway was started, as recordings will be. */
+const DATA_FOLDER = "sluice-data";
 
 export function formatAddress({ host, port }: { host?: string | undefined; port: number }): string {
   return host === undefined ? String(port) : host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
@@ -120,12 +154,19 @@ const excess = new WeakSet<Socket>();
 
 function track(socket: Socket, sockets: Set<Socket>, { connections, maxConnections }: ListenerOptions): void {
   connections.open++;
-  if (connections.open > maxConnections) excess.add(socket);
+  markExcess(socket, { connections, maxConnections });
   sockets.add(socket);
   socket.once("close", () => {
     connections.open--;
     sockets.delete(socket);
   });
+}
+
+function markExcess(
+  socket: Socket,
+  { connections, maxConnections }: Pick<ListenerOptions, "connections" | "maxConnections">,
+): void {
+  if (connections.open > maxConnections) excess.add(socket);
 }
 
 function serve(

@@ -29,6 +29,8 @@ export type HttpOptions = Pick<Config, "httpApi" | "httpServer" | "maxConnection
   /** Folder of the built-in pages. Default the package's own. */
   readonly players?: string;
   readonly rateLimit?: RateLimitOptions;
+  /** Folder for the self-signed certificate. Default `sluice-data` where the gateway was started. */
+  readonly dataFolder?: string;
 };
 
 export type Role = "api" | "server";
@@ -99,7 +101,6 @@ export class HttpServer {
     const crossdomain = roles.has("api") ? httpApi.crossdomain : httpServer.crossdomain;
     const app = fastify({
       logger: false,
-      exposeHeadRoutes: false,
       routerOptions: { ignoreTrailingSlash: true, maxParamLength: 256 },
     });
     this.#apps.push(app);
@@ -147,7 +148,7 @@ type Door = {
 };
 
 /** One door per address: where API and HTTP server are given the same one, it serves both. */
-async function planDoors({ httpApi, httpServer }: HttpOptions): Promise<Door[]> {
+async function planDoors({ httpApi, httpServer, dataFolder, log }: HttpOptions): Promise<Door[]> {
   const doors: Door[] = [];
   const add = (role: Role, directive: string, listen: readonly ListenAddress[], credentials: Credentials | undefined) => {
     for (const address of listen) {
@@ -175,8 +176,11 @@ async function planDoors({ httpApi, httpServer }: HttpOptions): Promise<Door[]> 
   ] as const) {
     if (!config.enabled) continue;
     add(role, `${section}.listen`, config.listen, undefined);
-    if (config.https.enabled)
-      add(role, `${section}.https.listen`, config.https.listen, await readCredentials(`${section}.https`, config.https));
+    if (!config.https.enabled) continue;
+    const credentials = await readCredentials(`${section}.https`, config.https, dataFolder);
+    if (credentials.selfSigned !== undefined)
+      log.info({ certificate: credentials.selfSigned }, "no certificate is configured: a self-signed one is used");
+    add(role, `${section}.https.listen`, config.https.listen, credentials);
   }
   return doors;
 }

@@ -45,10 +45,10 @@ export class FlvFrameReader {
 
   /** @param timestamp 32 bits of milliseconds. @throws ProtocolError `bytes-truncated` */
   video(timestamp: number, body: Buffer): void {
-    const time = this.#unwrap(timestamp);
     const tag = parseVideoTag(body);
     if (tag === undefined || tag.packet === "other" || tag.packet === "end" || tag.trackId !== 0) return;
     this.videoCodec = tag.codec;
+    const time = tag.packet === "config" ? this.#timeBeside(timestamp) : this.#mediaTime(timestamp);
     const dts = time * 1000 + Math.floor(tag.nanoOffset / 1000);
     if (tag.codec === "h264") this.#h264(dts, tag);
     else this.#otherVideo(dts, tag);
@@ -56,10 +56,10 @@ export class FlvFrameReader {
 
   /** @param timestamp 32 bits of milliseconds. @throws ProtocolError `bytes-truncated` */
   audio(timestamp: number, body: Buffer): void {
-    const time = this.#unwrap(timestamp);
     const tag = parseAudioTag(body);
     if (tag === undefined || tag.packet === "other" || tag.packet === "end" || tag.trackId !== 0 || tag.data.length === 0) return;
     this.audioCodec = tag.codec;
+    const time = tag.packet === "config" ? this.#timeBeside(timestamp) : this.#mediaTime(timestamp);
     const dts = time * 1000 + Math.floor(tag.nanoOffset / 1000);
     if (tag.packet === "config") this.#emitAudioConfig(dts, tag);
     else this.#emitAudio(dts, tag);
@@ -67,7 +67,7 @@ export class FlvFrameReader {
 
   /** @param amf0 `onMetaData` and its value */
   data(timestamp: number, amf0: Buffer): void {
-    const time = this.#unwrap(timestamp) * 1000;
+    const time = this.#timeBeside(timestamp) * 1000;
     this.#out.onFrame({
       kind: "data",
       codec: "amf0",
@@ -203,14 +203,20 @@ export class FlvFrameReader {
   }
 
   /** Milliseconds without wrap: the nearest time to the last one that has these 32 bits. */
-  #unwrap(timestamp: number): number {
-    const last = this.#time;
-    const time = last === undefined ? timestamp : last + ((timestamp - last) | 0);
-    this.#time = time;
-    return time;
+  #mediaTime(timestamp: number): number {
+    this.#time = this.#time === undefined ? timestamp : this.#time + ((timestamp - this.#time) | 0);
+    return this.#time;
+  }
+
+  /** Time of what is no media. Some encoders stamp configuration and metadata 0 at any time: then it is the last media's. */
+  #timeBeside(timestamp: number): number {
+    if (this.#time === undefined) return timestamp;
+    const step = (timestamp - this.#time) | 0;
+    return Math.abs(step) > MAX_BESIDE ? this.#time : this.#time + step;
   }
 }
 
+const MAX_BESIDE = 1000; // ms between a configuration and the media around it
 const MAX_SETS = 31; // numOfSequenceParameterSets has five bits; PPS could be 255, nobody sends that many
 const MAX_PARAMETER_SET = 4096; // the largest with every scaling list and HRD is under 2 KiB
 

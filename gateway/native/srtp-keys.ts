@@ -33,22 +33,30 @@ export function deriveSessionKeys(keys: SrtpKeys): SessionKeys {
     );
   }
   const authenticationLength = isAead ? 0 : 20;
+  const all = Buffer.alloc(2 * (keyLength + authenticationLength + saltLength)); // one piece of memory: there is one for each viewer
+  let used = 0;
+  const next = (label: number, length: number): Buffer => {
+    const part = all.subarray(used, used + length);
+    used += length;
+    derive(part, key, salt, label);
+    return part;
+  };
   return {
-    rtpKey: derive(key, salt, 0, keyLength),
-    rtpAuthentication: derive(key, salt, 1, authenticationLength),
-    rtpSalt: derive(key, salt, 2, saltLength),
-    rtcpKey: derive(key, salt, 3, keyLength),
-    rtcpAuthentication: derive(key, salt, 4, authenticationLength),
-    rtcpSalt: derive(key, salt, 5, saltLength),
+    rtpKey: next(0, keyLength),
+    rtpAuthentication: next(1, authenticationLength),
+    rtpSalt: next(2, saltLength),
+    rtcpKey: next(3, keyLength),
+    rtcpAuthentication: next(4, authenticationLength),
+    rtcpSalt: next(5, saltLength),
   };
 }
 
 /** RFC 3711 section 4.3.3 with a key derivation rate of 0: AES-CM key stream for x = label << 48 XOR salt. */
-function derive(key: Buffer, salt: Buffer, label: number, length: number): Buffer {
-  if (length === 0) return Buffer.alloc(0);
+function derive(out: Buffer, key: Buffer, salt: Buffer, label: number): void {
+  if (out.length === 0) return;
   const iv = Buffer.alloc(16); // a 12-byte salt counts as one of 14 with two zero bytes behind (RFC 7714 section 11)
   salt.copy(iv);
   iv[7] = (iv[7] ?? 0) ^ label;
   const cipher = createCipheriv(key.length === 32 ? "aes-256-ctr" : "aes-128-ctr", key, iv);
-  return cipher.update(Buffer.alloc(length));
+  cipher.update(Buffer.alloc(out.length)).copy(out);
 }

@@ -10,7 +10,7 @@ export class PortableSrtpSender {
   readonly #keys: SessionKeys;
   #rtcpIndex = 0;
 
-  /** @param session derived from `keys`; given by tests only */
+  /** @param session what `deriveSessionKeys` gives for `keys`, if that is there already */
   constructor(keys: SrtpKeys, session = deriveSessionKeys(keys)) {
     this.#profile = keys.profile;
     this.#keys = session;

@@ -72,6 +72,7 @@ export class UdpSockets {
   async close(): Promise<void> {
     if (this.#isClosed) return;
     this.#isClosed = true;
+    await new Promise((resolve) => setImmediate(resolve)); // dgram sends a turn late, and the last words are the goodbyes
     await Promise.all(this.sockets.map(({ socket }) => new Promise<void>((resolve) => socket.close(() => resolve()))));
   }
 }
@@ -84,7 +85,7 @@ export async function openUdpSockets(options: UdpOptions): Promise<UdpSockets> {
     const libc = options.portable ? undefined : tryLibC();
     for (const listen of options.listen) {
       if (libc === undefined) opened.push(...(await bindPortable(listen, options)));
-      else opened.push(...(await Promise.all(bindNative(libc, listen, options).map(adopt))));
+      else opened.push(...(await Promise.all(bindNative(libc, listen, options).map((bound) => adopt(libc, bound)))));
     }
   } catch (error) {
     for (const { socket } of opened) socket.close();
@@ -142,8 +143,7 @@ function bindNative(libc: LibC, listen: UdpListen, options: UdpOptions): Bound[]
           if (!(error instanceof BindError) || error.code !== "EADDRNOTAVAIL") throw error;
         }
       }
-      for (const { fd } of bound) setReuse(libc, fd, 0);
-      return bound;
+      return bound; // `adopt` takes SO_REUSEADDR off again
     } catch (error) {
       for (const { fd } of bound) libc.close(fd);
       const isUnlucky = listen.port === 0 && error instanceof BindError && error.code === "EADDRINUSE";
@@ -176,11 +176,12 @@ function bindOne(libc: LibC, address: string, port: number, reuse: boolean, opti
 }
 
 /** Hands a descriptor to dgram, which closes it with the socket. */
-async function adopt(bound: Bound): Promise<LocalSocket> {
+async function adopt(libc: LibC, bound: Bound): Promise<LocalSocket> {
   const socket = createSocket(bound.family === "IPv4" ? "udp4" : "udp6");
   const listening = once(socket, "listening");
   socket.bind({ fd: bound.fd });
   await listening;
+  setReuse(libc, bound.fd, 0); // libuv sets SO_REUSEADDR on every descriptor it is given
   return { ...bound, socket };
 }
 

@@ -1,5 +1,7 @@
 // The egress where packets cannot be sent natively: node:crypto and dgram behind the same interface.
 
+import { isIP } from "node:net";
+
 import { PortableSrtpSender } from "../native/srtp-portable.js";
 import type { Endpoint, SrtpKeys } from "../native/types.js";
 import type { UdpSockets } from "../native/udp.js";
@@ -68,8 +70,8 @@ export class PortableEgress implements Egress {
     this.#queue = [];
     for (const { datagram, remote } of queue) {
       const local = this.#sockets.sockets[remote.socket];
-      const isIPv6 = remote.address.includes(":");
-      if (local === undefined || (local.family === "IPv6") !== isIPv6 || remote.port < 1 || remote.port > 0xffff) {
+      const family = isIP(remote.address) === 6 ? "IPv6" : "IPv4";
+      if (local?.family !== family || isIP(remote.address) === 0 || !(remote.port >= 1 && remote.port <= 0xffff)) {
         this.#finish(datagram.length, false);
         continue;
       }

@@ -13,6 +13,8 @@ type RemoteAddress = { readonly endpoint: Endpoint; priority: number; lastHeard:
 export class IceLiteAgent {
   /** The address media goes to: the peer's choice. */
   selected: Endpoint | undefined;
+  /** The address that the last check pushed out of the list, if it did. */
+  forgotten: Endpoint | undefined;
   /** The response to the last check, for the caller to send back to where the check came from. */
   response: Buffer | undefined;
   readonly statistics = { checks: 0, ignored: 0 };
@@ -37,6 +39,7 @@ export class IceLiteAgent {
   /** Takes a datagram that looks like STUN. After anything but `ignored`, `response` is to be sent. */
   receive(now: number, datagram: Buffer, from: Endpoint): IceVerdict {
     this.response = undefined;
+    this.forgotten = undefined;
     const message = parseStun(datagram);
     if (message === undefined || message.class !== "request") return this.#ignore();
     const credentials = this.#credentialsFor(message.username);
@@ -57,20 +60,22 @@ export class IceLiteAgent {
     if (remote === undefined) return "answered";
     const isSelected = this.selected !== undefined && sameEndpoint(this.selected, from);
     if (isSelected) this.#selectedHeard = now;
-    if (!message.useCandidate || isSelected) return "answered";
-    // An aggressive peer nominates several pairs: the best stays, unless it has fallen silent (RFC 5245 section 8.1.1.2).
-    if (this.selected !== undefined && remote.priority < this.#selectedPriority && now - this.#selectedHeard < SELECTED_SILENCE) {
-      return "answered";
-    }
+    if (isSelected) return "answered";
+    // A peer whose router gave it a new port goes on checking the pair it chose long ago, from the new port and without choosing
+    // it again: once the old address is silent the new one is it.
+    const isSilent = this.selected !== undefined && now - this.#selectedHeard >= SELECTED_SILENCE;
+    if (!message.useCandidate && !isSilent) return "answered";
+    // An aggressive peer nominates several pairs: the best stays (RFC 5245 section 8.1.1.2).
+    if (this.selected !== undefined && remote.priority < this.#selectedPriority && !isSilent) return "answered";
     this.selected = remote.endpoint;
     this.#selectedPriority = remote.priority;
     this.#selectedHeard = now;
     return "selected";
   }
 
-  /** Notes an authenticated packet of another kind on the selected pair. */
-  heard(now: number): void {
-    this.#selectedHeard = now;
+  /** Notes an authenticated packet of another kind. */
+  heard(now: number, from: Endpoint): void {
+    if (this.selected !== undefined && sameEndpoint(this.selected, from)) this.#selectedHeard = now;
   }
 
   /** True for an address from which a signed check has come. */
@@ -109,6 +114,7 @@ export class IceLiteAgent {
       const oldest = this.#addresses.reduce((a, b) => (a.lastHeard <= b.lastHeard ? a : b));
       if (now - oldest.lastHeard < SELECTED_SILENCE) return undefined;
       this.#addresses.splice(this.#addresses.indexOf(oldest), 1);
+      this.forgotten = oldest.endpoint;
     }
     const address = { endpoint: from, priority, lastHeard: now };
     this.#addresses.push(address);

@@ -164,8 +164,8 @@ function answer(
     answer: text,
     audio,
     video,
-    remote: { usernameFragment: transport.usernameFragment, password: transport.password },
-    fingerprint: transport.fingerprint,
+    remote: { usernameFragment: ownText(transport.usernameFragment), password: ownText(transport.password) },
+    fingerprint: { algorithm: transport.fingerprint.algorithm, value: ownText(transport.fingerprint.value) },
     dtlsRole: dtlsRoleFor(transport, options),
   };
 }
@@ -251,7 +251,7 @@ function negotiate(
   const pair = media.retransmissionPairs[0];
   return {
     kind,
-    mid: media.mid,
+    mid: ownText(media.mid),
     codec: codec.name,
     clockRate: codec.clockRate,
     channels: codec.channels,
@@ -332,6 +332,11 @@ export function candidateLines(candidates: readonly Candidate[]): string[] {
     const type = transport === "udp" ? "typ host" : "typ host tcptype passive";
     return `a=candidate:${index} 1 ${transport} ${priority} ${address} ${port} ${type} generation 0`;
   });
+}
+
+/** A copy: a piece of the offer's text would keep all of that text in memory for the life of the session. */
+function ownText(piece: string): string {
+  return Buffer.from(piece, "latin1").toString("latin1");
 }
 
 function describe(media: OfferedMedia): string {

@@ -29,6 +29,8 @@ export type SessionOptions = {
 export interface SessionOwner {
   /** Datagrams from this address belong to the session: a signed check has come from it. */
   onAddress(session: RtcSession, endpoint: Endpoint): void;
+  /** The address is one of too many and the session has forgotten it. */
+  onAddressGone(session: RtcSession, endpoint: Endpoint): void;
   onConnected(session: RtcSession): void;
   /** Once. */
   onClosed(session: RtcSession, reason: string): void;
@@ -81,7 +83,7 @@ export class RtcSession {
   receive(now: number, datagram: Buffer, from: Endpoint): void {
     if (this.state === "closed" || datagram.length === 0) return;
     const first = datagram[0] as number; // RFC 7983 section 7 tells protocols apart by the first byte
-    if (first >= 128 && first <= 191) this.#receiveSrtp(now, datagram);
+    if (first >= 128 && first <= 191) this.#receiveSrtp(now, datagram, from);
     else if (first >= 20 && first <= 63) this.#receiveDtls(now, datagram, from);
     else if (isStun(datagram)) this.#receiveStun(now, datagram, from);
     else this.discarded++;
@@ -155,7 +157,8 @@ export class RtcSession {
     if (verdict === "refused") return;
     this.#lastHeard = now;
     this.#lastFrom = from;
-    this.#options.owner.onAddress(this, from);
+    if (ice.forgotten !== undefined) this.#options.owner.onAddressGone(this, ice.forgotten);
+    if (ice.knows(from)) this.#options.owner.onAddress(this, from);
     if (this.state === "new") this.state = "ice";
     if (verdict !== "selected") return;
     this.#port?.setRemote(from);
@@ -207,7 +210,7 @@ export class RtcSession {
     this.#options.owner.onConnected(this);
   }
 
-  #receiveSrtp(now: number, datagram: Buffer): void {
+  #receiveSrtp(now: number, datagram: Buffer, from: Endpoint): void {
     const receiver = this.#receiver;
     if (receiver === undefined || datagram.length < 12) {
       this.discarded++;
@@ -221,7 +224,7 @@ export class RtcSession {
       return;
     }
     this.#lastHeard = now;
-    this.ice.heard(now);
+    this.ice.heard(now, from);
     if (isRtcp) this.media.rtcp(now, plain);
     else this.media.rtp(now, plain);
   }

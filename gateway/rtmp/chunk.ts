@@ -61,7 +61,7 @@ class ChunkStream {
  * of it, every other is copied once (long ones up to twice).
  */
 export class ChunkReader {
-  readonly #limits: ChunkLimits;
+  #limits: ChunkLimits;
   readonly #streams = new Map<number, ChunkStream>();
   #input: Buffer = EMPTY;
   #offset = 0;
@@ -74,6 +74,11 @@ export class ChunkReader {
 
   constructor(limits: Partial<ChunkLimits> = {}) {
     this.#limits = { ...DEFAULT_CHUNK_LIMITS, ...limits };
+  }
+
+  /** Sets the limits that are given and leaves the others. Messages that are under way stay under the old ones as far as they have come. */
+  setLimits(limits: Partial<ChunkLimits>): void {
+    this.#limits = { ...this.#limits, ...limits };
   }
 
   get chunkSize(): number {
@@ -161,9 +166,6 @@ export class ChunkReader {
     if (format <= 1) {
       stream.length = input.readUIntBE(at + 3, 3);
       stream.type = input[at + 6] as number;
-      if (stream.length > this.#limits.maxMessageLength) {
-        throw new ProtocolError("chunk-message-too-long", `a message of ${stream.length} bytes on chunk stream ${id}`);
-      }
     }
     if (format === 0) stream.streamId = input.readUInt32LE(at + 7);
     if (format !== 3) {
@@ -172,6 +174,9 @@ export class ChunkReader {
     }
     this.#offset = at + size + (isExtended ? 4 : 0);
     if (stream.partial === undefined) {
+      if (stream.length > this.#limits.maxMessageLength) {
+        throw new ProtocolError("chunk-message-too-long", `a message of ${stream.length} bytes on chunk stream ${id}`);
+      }
       if (format === 0) stream.timestamp = stream.delta;
       else stream.timestamp = (stream.timestamp + stream.delta) >>> 0;
       this.#chunkLeft = Math.min(stream.length, this.#chunkSize);

@@ -88,7 +88,8 @@ function itemOf(stream) {
     `${viewers} ${viewers === 1 ? "viewer" : "viewers"}`,
   ];
   text.appendChild(make("span", "small muted", facts.filter(Boolean).join(" · ")));
-  for (const note of Object.values(notes ?? {})) text.appendChild(make("span", "small stream-notes", note));
+  const told = Object.entries(notes ?? {}).map(([topic, note]) => `${topic}: ${note}`);
+  if (told.length > 0) text.appendChild(make("span", "small muted", told.join(" · ")));
 
   const query = new URLSearchParams({ autostart: "true", app, stream: name });
   if (vhost !== "__defaultVhost__") query.set("vhost", vhost);

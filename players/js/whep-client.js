@@ -5,15 +5,16 @@ import { readSnapshot, summarise } from "./media-stats.js";
 /** Milliseconds without an answer to a POST; from the answer to a connection; without a byte before the session is asked for. */
 const ANSWER_TIMEOUT = 10_000;
 const CONNECT_TIMEOUT = 15_000;
-const SILENCE = 3_000;
+const SILENCE = 2_500;
 /** Milliseconds between tries when the gateway does not say, growing. */
 const BACKOFF = [500, 1_000, 2_000, 3_000, 5_000];
 
 /**
- * @typedef {"stopped" | "asking" | "waiting" | "connecting" | "securing" | "buffering" | "playing" | "lost" | "failed"} State
+ * @typedef {"stopped" | "asking" | "waiting" | "connecting" | "securing" | "buffering" | "playing" | "paused" | "lost" | "failed"} State
  *
  * stopped: by the user, or not begun. asking: the offer is on its way. waiting: nobody publishes yet. connecting: ICE.
- * securing: DTLS. buffering: connected, no picture or sound yet. playing. lost: will try again. failed: will not.
+ * securing: DTLS. buffering: connected, no picture or sound yet. playing. paused: nothing comes any more, the session still stands.
+ * lost: will try again. failed: will not.
  *
  * Events: `state`, and `stats` once a second while a connection is there.
  */
@@ -103,7 +104,7 @@ export class WhepClient extends EventTarget {
       stream.addTrack(track);
       // Not before: an element with an empty stream keeps the page from being "loaded" while nobody publishes.
       if (this.#video.srcObject !== stream) this.#video.srcObject = stream;
-      this.#video.play()?.catch(() => {}); // muted, it may; with sound the page asks for a tap
+      playAnyhow(this.#video);
     });
     return pc;
   }
@@ -154,7 +155,9 @@ export class WhepClient extends EventTarget {
         const bytes = (now.video?.bytesReceived ?? 0) + (now.audio?.bytesReceived ?? 0);
         if (bytes !== lastBytes) lastByteAt = performance.now();
         lastBytes = bytes;
-        if (pc.connectionState === "connected" && performance.now() - lastByteAt < SILENCE) continue;
+        const isSilent = performance.now() - lastByteAt >= SILENCE;
+        if (hadMedia) this.#enter(isSilent ? "paused" : "playing", { url });
+        if (pc.connectionState === "connected" && !isSilent) continue;
         // Silence: a publisher that pauses, or a gateway that has forgotten us.
         if ((pc.connectionState === "connected" || hadMedia) && (await isGone(this.session, signal))) {
           return { state: "lost", reason: "The gateway no longer has this session.", hadMedia, retryAfter: 0 };
@@ -178,6 +181,15 @@ export class WhepClient extends EventTarget {
     this.detail = detail;
     this.dispatchEvent(new Event("state"));
   }
+}
+
+/** Browsers let a page play sound only after a click; muted they always let it. */
+function playAnyhow(video) {
+  video.play()?.catch((error) => {
+    if (error.name !== "NotAllowedError" || video.muted) return;
+    video.muted = true;
+    video.play()?.catch(() => {});
+  });
 }
 
 /** @returns {State} how far a connection has come */

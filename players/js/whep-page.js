@@ -15,6 +15,7 @@ const STATES = {
   securing: { word: "Connecting", tone: "busy" },
   buffering: { word: "Connected", tone: "busy" },
   playing: { word: "Live", tone: "good" },
+  paused: { word: "Paused", tone: "warn" },
   lost: { word: "Trying again", tone: "warn" },
   failed: { word: "Cannot play", tone: "bad" },
 };
@@ -45,6 +46,7 @@ window.__sluice = {
 field.value = endpointUrl("whep", window.location);
 element("form").addEventListener("submit", (event) => {
   event.preventDefault();
+  video.muted = false; // a click is what browsers want before sound
   play();
 });
 element("stop").addEventListener("click", () => client.stop());
@@ -119,6 +121,8 @@ function explain(state, detail, age) {
       return late ? ["Connected, but there is no picture and no sound yet", "The publisher may have paused."] : ["Connecting …"];
     case "playing":
       return [];
+    case "paused":
+      return ["Nothing comes from the publisher", "The picture goes on by itself when it is back."];
     case "lost":
       if (detail.step === "asking" && detail.status === undefined)
         return [`No answer from ${origin}`, `${detail.reason} ${reachHelp(detail.url)} ${again}`];

@@ -1,15 +1,17 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { Agent, type IncomingHttpHeaders, request } from "node:http";
 import { request as secureRequest } from "node:https";
 import { connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
+import type { TLSSocket } from "node:tls";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 
+import { makeSelfSigned } from "../../gateway/http/self-signed.js";
 import { type HttpOptions, HttpServer } from "../../gateway/http/server.js";
 import { FakeRtc, fakeOptions } from "./fake-services.js";
 
@@ -76,6 +78,14 @@ test("each port has its routes", async (t) => {
     [server, "/nothing", 404],
   ] as const) {
     assert.equal((await get(port, path)).status, status, `${port === api ? "api" : "server"} ${path}`);
+  }
+});
+
+test("HEAD answers wherever GET does", async (t) => {
+  const { server } = await start(t);
+  for (const path of ["/", "/players/whep.html", "/api/v1/versions"]) {
+    const { status, body } = await get(server, path, { method: "HEAD" });
+    assert.deepEqual([status, body], [200, ""], path);
   }
 });
 
@@ -287,6 +297,43 @@ test("serves HTTPS with a given key and certificate", { skip: !hasOpenssl() && "
       .end();
   });
   assert.equal(status, 200);
+});
+
+test("makes a self-signed certificate when none is given, and keeps it", async (t) => {
+  const dataFolder = mkdtempSync(join(tmpdir(), "sluice-self-"));
+  t.after(() => rmSync(dataFolder, { recursive: true }));
+  const options = fakeOptions(new FakeRtc());
+  const https = { enabled: true, listen: [{ host: "127.0.0.1", port: 0 }], key: "", cert: "" };
+  const seen: string[] = [];
+  for (let run = 0; run < 2; run++) {
+    const { http } = await start(t, { dataFolder, httpServer: { ...options.httpServer, https } });
+    const port = http.addresses.find(({ isSecure }) => isSecure)?.port;
+    const ca = readFileSync(join(dataFolder, "self-signed.crt"));
+    const fingerprint = await new Promise<string>((resolve, reject) => {
+      // Trusting it is enough: the name 127.0.0.1 stands in it.
+      secureRequest({ host: "127.0.0.1", port, path: "/", ca, agent: false }, (response) => {
+        const { fingerprint256 } = (response.socket as TLSSocket).getPeerCertificate();
+        response.resume().on("end", () => resolve(fingerprint256));
+      })
+        .on("error", reject)
+        .end();
+    });
+    seen.push(fingerprint);
+  }
+  assert.match(seen[0] ?? "", /^[0-9A-F:]{95}$/);
+  assert.equal(seen[0], seen[1]);
+});
+
+test("a key that is not the certificate's is named before anything listens", async (t) => {
+  const dir = mkdtempSync(join(tmpdir(), "sluice-pair-"));
+  t.after(() => rmSync(dir, { recursive: true }));
+  const [key, cert] = [join(dir, "key.pem"), join(dir, "cert.pem")];
+  writeFileSync(key, makeSelfSigned(["localhost"], Date.now()).key);
+  writeFileSync(cert, makeSelfSigned(["localhost"], Date.now()).cert);
+  const options = fakeOptions(new FakeRtc());
+  const https = { enabled: true, listen: [{ host: "127.0.0.1", port: 0 }], key, cert };
+  const http = new HttpServer({ ...options, httpApi: { ...options.httpApi, https } });
+  await assert.rejects(http.start(), /http_api\.https: key .*key\.pem/);
 });
 
 test("a certificate that cannot be read is named with its directive", async () => {

@@ -46,11 +46,23 @@ test("times are microseconds, with composition time in pts", () => {
 
 test("the 32-bit clock is unwrapped over its end, forwards and backwards", () => {
   const { frames, push } = setUp();
-  push(audioConfigTag(0xffffff00), audioTag(0xfffffff0), audioTag(0x10), audioTag(0xfffffffe), audioTag(0x20));
+  push(audioConfigTag(0xfffffff0), audioTag(0xfffffff0), audioTag(0x10), audioTag(0xfffffffe), audioTag(0x20));
   const base = 0xfffffff0;
   assert.deepEqual(
     frames.slice(1).map((f) => f.dts),
     [base * 1000, (base + 0x20) * 1000, (base + 0x0e) * 1000, (base + 0x30) * 1000],
+  );
+});
+
+test("configuration and metadata stamped 0 in mid-stream take the time of the media around them", () => {
+  const { frames, reader, push } = setUp();
+  const late = 0xc0000000; // 37 days: half a turn and more away from 0
+  push(videoConfigTag(0), videoTag(late, { key: true }), audioConfigTag(0));
+  reader.data(0, Buffer.from([5]));
+  push(videoTag(late + 40));
+  assert.deepEqual(
+    frames.map((f) => f.dts / 1000),
+    [0, late, late, late, late + 40],
   );
 });
 

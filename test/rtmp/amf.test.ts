@@ -2,17 +2,9 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { ProtocolError } from "../../gateway/media/errors.js";
-import {
-  AmfDate,
-  AmfObject,
-  type AmfValue,
-  amfObject,
-  readAmf0,
-  readAmf0Prefix,
-  readAmf3,
-  writeAmf0,
-  writeAmf3,
-} from "../../gateway/rtmp/amf.js";
+import { AmfDate, AmfObject, type AmfValue, amfObject } from "../../gateway/rtmp/amf.js";
+import { readAmf0, readAmf0Prefix, writeAmf0 } from "../../gateway/rtmp/amf0.js";
+import { readAmf3, writeAmf3 } from "../../gateway/rtmp/amf3.js";
 
 const CASES: readonly { name: string; value: AmfValue; amf0: string; amf3: string }[] = [
   { name: "a number", value: 1.5, amf0: "003ff8000000000000", amf3: "053ff8000000000000" },

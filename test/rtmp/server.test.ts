@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
+import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { createServer } from "node:net";
+import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
@@ -37,7 +38,11 @@ async function setUp(t: TestContext, options: Partial<RtmpServerOptions> = {}) {
     vhost: (name) =>
       name === "nowhere"
         ? undefined
-        : { name: "__defaultVhost__", publish: { firstPacketTimeout: 20_000, normalTimeout: 5_000 } },
+        : {
+            name: "__defaultVhost__",
+            publish: { firstPacketTimeout: 20_000, normalTimeout: 5_000 },
+            play: { queueLength: 30_000 },
+          },
     ...options,
   });
   await server.start();
@@ -78,19 +83,44 @@ for (const scheme of [undefined, 0, 1] as const) {
   });
 }
 
-test("RTMPS publishes too", async (t) => {
+function selfSigned(t: TestContext) {
   const folder = mkdtempSync(join(tmpdir(), "rtmps-"));
   t.after(() => rmSync(folder, { recursive: true }));
   const [key, cert] = [join(folder, "key.pem"), join(folder, "cert.pem")];
   const arguments_ =
     "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=localhost -addext subjectAltName=DNS:localhost";
   execFileSync("openssl", [...arguments_.split(" "), "-keyout", key, "-out", cert], { stdio: "ignore" });
-  const tls = { key: readFileSync(key), cert: readFileSync(cert), listen: [{ host: "127.0.0.1", port: 0 }] };
+  return { key: readFileSync(key), cert: readFileSync(cert), listen: [{ host: "127.0.0.1", port: 0 }] };
+}
+
+test("RTMPS publishes too", async (t) => {
+  const tls = selfSigned(t);
   const { hub, open } = await setUp(t, { tls });
   const client = await open({ ca: tls.cert }, 1);
   assert.equal(await client.publish(), "NetStream.Publish.Start");
   for (const tag of sampleTags()) client.sendTag(tag);
   await hub.until(() => hub.publications[0]?.frames.length === 53);
+});
+
+test("on the RTMPS port a client that does not speak TLS, or says nothing, is closed", async (t) => {
+  const { server } = await setUp(t, { tls: selfSigned(t), handshakeTimeout: 50 });
+  for (const first of [Buffer.alloc(0), Buffer.from([3]), Buffer.alloc(2000, 3)]) {
+    const socket = connect(server.addresses[1]?.port ?? 0, "127.0.0.1");
+    socket.on("error", () => {});
+    socket.resume();
+    socket.write(first);
+    await once(socket, "close");
+  }
+});
+
+test("closing does not wait for a TLS handshake that nobody goes on with", async (t) => {
+  const { server } = await setUp(t, { tls: selfSigned(t), handshakeTimeout: 60_000 });
+  const socket = connect(server.addresses[1]?.port ?? 0, "127.0.0.1");
+  socket.on("error", () => {});
+  await once(socket, "connect");
+  const closed = once(socket.resume(), "close");
+  await server.close();
+  await closed;
 });
 
 test("a refusal is told with its reason, and the connection closes", async (t) => {
@@ -235,7 +265,7 @@ test("closing the server says goodbye to publishers", async (t) => {
 test("timeouts close a slow handshake and a silent publisher", async (t) => {
   const { hub, open } = await setUp(t, {
     handshakeTimeout: 50,
-    vhost: () => ({ name: "v", publish: { firstPacketTimeout: 50, normalTimeout: 50 } }),
+    vhost: () => ({ name: "v", publish: { firstPacketTimeout: 50, normalTimeout: 50 }, play: { queueLength: 30_000 } }),
   });
   const slow = await open();
   slow.socket.write(Buffer.from([3, 0, 0]));

@@ -1,7 +1,5 @@
 // A hub that grants or refuses as told and keeps what is published.
 
-import { EventEmitter, once } from "node:events";
-
 import type { Hub, Play, Publication, PublishRequest, Stream } from "../../gateway/hub/types.js";
 import { Refusal } from "../../gateway/media/errors.js";
 import type { Frame } from "../../gateway/media/frame.js";
@@ -10,11 +8,11 @@ export class FakePublication implements Publication {
   readonly request: PublishRequest;
   readonly frames: Frame[] = [];
   readonly ended: string[] = [];
-  readonly #events: EventEmitter;
+  readonly #onChange: () => void;
 
-  constructor(request: PublishRequest, events: EventEmitter) {
+  constructor(request: PublishRequest, onChange: () => void) {
     this.request = request;
-    this.#events = events;
+    this.#onChange = onChange;
   }
 
   get stream(): Stream {
@@ -23,7 +21,7 @@ export class FakePublication implements Publication {
 
   writeFrame(frame: Frame): void {
     this.frames.push(frame);
-    this.#events.emit("frame");
+    this.#onChange();
   }
 
   writePackets(): void {
@@ -32,7 +30,7 @@ export class FakePublication implements Publication {
 
   end(reason: string): void {
     this.ended.push(reason);
-    this.#events.emit("end");
+    this.#onChange();
   }
 }
 
@@ -42,14 +40,14 @@ export class FakeHub implements Hub {
   gate: Promise<void> = Promise.resolve();
   /** Set: every publish is refused with it. */
   refusal: Error | undefined;
-  readonly #events = new EventEmitter();
+  #waiting: (() => void)[] = [];
 
   async publish(request: PublishRequest): Promise<Publication> {
     await this.gate;
     if (this.refusal !== undefined) throw this.refusal;
-    const publication = new FakePublication(request, this.#events);
+    const publication = new FakePublication(request, () => this.#wake());
     this.publications.push(publication);
-    this.#events.emit("publish");
+    this.#wake();
     return publication;
   }
 
@@ -69,10 +67,12 @@ export class FakeHub implements Hub {
     return [];
   }
 
-  /** Resolves when the condition holds; looked at after each event of the hub. */
+  /** Resolves when the condition holds; looked at after everything that is published or ends. */
   async until(condition: () => boolean): Promise<void> {
-    while (!condition()) {
-      await Promise.race([once(this.#events, "frame"), once(this.#events, "end"), once(this.#events, "publish")]);
-    }
+    while (!condition()) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+  }
+
+  #wake(): void {
+    for (const resolve of this.#waiting.splice(0)) resolve();
   }
 }

@@ -1,6 +1,7 @@
 // Transcoders that run nowhere: a test sees what goes in and says what comes out.
 
 import type {
+  AacTranscoderOptions,
   AudioTranscoderOptions,
   Transcoder,
   TranscoderEvents,
@@ -46,17 +47,25 @@ export class FakeTranscoder<Options> implements Transcoder {
 
 export class FakeTranscoders implements TranscoderFactory {
   audioRefusal: string | undefined;
+  aacRefusal: string | undefined;
   videoRefusal: string | undefined;
   readonly audios: FakeTranscoder<AudioTranscoderOptions>[] = [];
+  readonly aacs: FakeTranscoder<AacTranscoderOptions>[] = [];
   readonly videos: FakeTranscoder<VideoTranscoderOptions>[] = [];
 
   get open(): number {
-    return [...this.audios, ...this.videos].filter((transcoder) => transcoder.state === "open").length;
+    return [...this.audios, ...this.aacs, ...this.videos].filter((transcoder) => transcoder.state === "open").length;
   }
 
   audio(options: AudioTranscoderOptions, events: TranscoderEvents): Transcoder {
     const transcoder = new FakeTranscoder(options, events);
     this.audios.push(transcoder);
+    return transcoder;
+  }
+
+  aac(options: AacTranscoderOptions, events: TranscoderEvents): Transcoder {
+    const transcoder = new FakeTranscoder(options, events);
+    this.aacs.push(transcoder);
     return transcoder;
   }
 

@@ -12,6 +12,16 @@ import { Child, childrenOf, costOf, cpuTimeOf, type Exit, eventually, openFilesO
 
 export type Ports = { readonly rtmp: number; readonly api: number; readonly http: number; readonly rtc: number };
 
+export type StreamState = {
+  readonly name: string;
+  readonly state: string;
+  readonly frames: number;
+  readonly viewers: number;
+  readonly video: object | null;
+  readonly audio: object | null;
+  readonly notes: Readonly<Record<string, string>>;
+};
+
 export type GatewayOptions = {
   /** Directives of the `rtc` section of the default vhost, beside `enabled` and `rtmp_to_rtc`. */
   readonly rtc?: string;
@@ -76,13 +86,20 @@ export class GatewayProcess {
     return `http://127.0.0.1:${this.ports.http}/${page}${query}`;
   }
 
-  /** Waits until WHEP would be granted: HEAD and GET do not tell, so it asks with an offer nobody means. */
-  async live(stream = "livestream", timeoutMs = 10_000): Promise<void> {
+  /** The stream as the API shows it, or undefined. */
+  async stream(name = "livestream"): Promise<StreamState | undefined> {
+    const answer = await fetch(`http://127.0.0.1:${this.ports.api}/api/v1/streams?count=1000`);
+    const { streams } = (await answer.json()) as { streams: StreamState[] };
+    return streams.find((stream) => stream.name === name);
+  }
+
+  /** Waits until a publisher's media has come. */
+  async live(name = "livestream", timeoutMs = 10_000): Promise<void> {
     await eventually(
-      `${stream} is live`,
+      `${name} is live`,
       async () => {
-        const answer = await this.#post(this.whepUrl(stream), PROBE_OFFER);
-        return answer.status === 409 ? undefined : true;
+        const stream = await this.stream(name);
+        return stream?.state === "live" && stream.frames > 0 && (stream.video ?? stream.audio) !== null ? true : undefined;
       },
       timeoutMs,
     );
@@ -125,10 +142,6 @@ export class GatewayProcess {
       return undefined;
     }
   }
-
-  #post(url: string, body: string): Promise<Response> {
-    return fetch(url, { method: "POST", headers: { "Content-Type": "application/sdp" }, body });
-  }
 }
 
 export async function freePorts(): Promise<Ports> {
@@ -136,7 +149,7 @@ export async function freePorts(): Promise<Ports> {
   return { rtmp, api, http, rtc };
 }
 
-function configText(ports: Ports, options: GatewayOptions): string {
+export function configText(ports: Ports, options: GatewayOptions): string {
   return `
 listen 127.0.0.1:${ports.rtmp};
 http_api { enabled on; listen 127.0.0.1:${ports.api}; }
@@ -176,6 +189,3 @@ function isAlive(pid: number): boolean {
     return false;
   }
 }
-
-/** Parses as SDP but offers nothing that can be answered: 4xx when the stream is live, 409 when it is not. */
-const PROBE_OFFER = ["v=0", "o=- 1 1 IN IP4 127.0.0.1", "s=-", "t=0 0", ""].join("\r\n");

@@ -16,6 +16,8 @@ export type PacketSourceOptions = {
   /** Every so-manieth picture is discardable; 0: none. Default 0. */
   readonly discardableEvery?: number;
   readonly audio?: boolean;
+  /** Number of the first picture; key frames are the multiples of `group`. Default 0. */
+  readonly firstPicture?: number;
 };
 
 export class PacketSource {
@@ -36,8 +38,11 @@ export class PacketSource {
       size: 1000,
       discardableEvery: 0,
       audio: true,
+      firstPicture: 0,
       ...options,
     };
+    this.#picture = this.#options.firstPicture;
+    this.#audioFrame = Math.round((this.#picture * 50) / this.#options.framesPerSecond);
     lane.setTrack({
       kind: "video",
       codec: "h264",

@@ -43,6 +43,9 @@ export class ReferenceSender {
     if (address === null || typeof address === "string") throw new Error("no port");
     const sender = new ReferenceSender(`http://127.0.0.1:${address.port}/whep`, server, sockets);
     server.on("request", (request, response) => {
+      response.setHeader("Access-Control-Allow-Origin", "*");
+      response.setHeader("Access-Control-Allow-Headers", "Content-Type");
+      if (request.method === "OPTIONS") return void response.writeHead(200).end();
       const chunks: Buffer[] = [];
       request.on("data", (chunk: Buffer) => chunks.push(chunk));
       request.on("end", () => {

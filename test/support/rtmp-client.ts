@@ -6,7 +6,8 @@ import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
 
-import { AmfObject, type AmfValue, amfObject, writeAmf0 } from "../../gateway/rtmp/amf.js";
+import { AmfObject, type AmfValue, amfObject } from "../../gateway/rtmp/amf.js";
+import { writeAmf0 } from "../../gateway/rtmp/amf0.js";
 import { type ChunkMessage, ChunkReader, ChunkWriter } from "../../gateway/rtmp/chunk.js";
 import { type DigestScheme, finishHandshake, HANDSHAKE_SIZE, startHandshake } from "../../gateway/rtmp/handshake.js";
 import { type Command, commandMessage, controlMessage, MESSAGE, parseMessage } from "../../gateway/rtmp/message.js";

@@ -1,12 +1,13 @@
 // A process full of WHEP viewers, steered over IPC by viewers.ts.
 
 import type { ViewerSession } from "./viewer-session.js";
-import type { ViewerCommand, ViewerReply } from "./viewers.js";
+import type { ViewerCommand, ViewerReply, ViewerStack } from "./viewers.js";
 
 const sessions = new Map<number, ViewerSession>();
 
-async function make(stack: "libdatachannel" | "werift", keep: boolean): Promise<ViewerSession> {
+async function make(stack: ViewerStack, keep: boolean): Promise<ViewerSession> {
   if (stack === "werift") return new (await import("./werift-viewer.js")).WeriftViewer(keep);
+  if (stack === "light") return new (await import("./light-viewer.js")).LightViewer();
   return new (await import("./native-viewer.js")).NativeViewer(keep);
 }
 

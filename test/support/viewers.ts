@@ -9,7 +9,7 @@ import type { Recording } from "./judge.js";
 import type { ViewerTally } from "./tally.js";
 import type { ViewerTimes } from "./viewer-session.js";
 
-export type ViewerStack = "libdatachannel" | "werift";
+export type ViewerStack = "libdatachannel" | "werift" | "light";
 
 export type ViewerCommand = { readonly id: number; readonly viewer: number } & (
   | { readonly act: "join"; readonly stack: ViewerStack; readonly url: string; readonly keep: boolean }

@@ -147,19 +147,24 @@ test("ends a child that ignores its input's end and SIGTERM", { timeout: 10_000 
   await child.gone;
 });
 
-test("tells a command that cannot be started", async () => {
-  const reason = await new Promise<string>((resolve) => {
-    new MediaChild({
-      command: "/nonexistent/ffmpeg",
-      arguments: [],
-      queueLimit: 1_000,
-      onOutput: () => {},
-      onEnd: resolve,
-      log: () => {},
-    }).write(Buffer.alloc(10));
+for (const [what, args, expected] of [
+  ["an event", [], /ENOENT/],
+  ["an exception", ["\0"], /null bytes/],
+] as const) {
+  test(`tells a command that cannot be started, by ${what}`, async () => {
+    const reason = await new Promise<string>((resolve) => {
+      new MediaChild({
+        command: "/nonexistent/ffmpeg",
+        arguments: args,
+        queueLimit: 1_000,
+        onOutput: () => {},
+        onEnd: resolve,
+        log: () => {},
+      }).write(Buffer.alloc(10));
+    });
+    assert.match(reason, expected);
   });
-  assert.match(reason, /ENOENT/);
-});
+}
 
 test("ends a child whose output makes no sense", async () => {
   const reason = await new Promise<string>((resolve) => {

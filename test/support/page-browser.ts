@@ -32,17 +32,25 @@ export async function openBrowser(): Promise<Browser> {
 
 /**
  * Script for `addInitScript`: requests to a session endpoint are answered by a peer connection in the page itself, which sends a
- * moving canvas and a tone. `window.fakeGateway` holds what was asked: `{ posts, deletes, live, peers }`.
+ * moving canvas and a tone. `window.fakeGateway` holds what was asked and says how to answer: `{ posts, deletes, live, gone, pause(isPaused) }`.
+ * A DELETE goes on to the real server too.
  */
 export const FAKE_GATEWAY = `
 (() => {
   const realFetch = window.fetch.bind(window);
   const fake = (window.fakeGateway = { posts: 0, deletes: 0, live: true, gone: false, peers: [] });
+  fake.pause = async (isPaused) => {
+    for (const sender of fake.peers.flatMap((pc) => pc.getSenders())) {
+      const parameters = sender.getParameters();
+      for (const encoding of parameters.encodings) encoding.active = !isPaused;
+      await sender.setParameters(parameters);
+    }
+  };
   const problem = (status, code, detail, headers) => new Response(JSON.stringify({ type: "urn:sluice:problem:" + code, title: "Nobody is publishing this stream", status, detail }), { status, headers });
   window.fetch = async (input, init = {}) => {
     const url = String(input?.url ?? input);
     if (!url.includes("/rtc/v1/whep/")) return realFetch(input, init);
-    if (init.method === "DELETE") { fake.deletes++; return new Response(null, { status: 200 }); }
+    if (init.method === "DELETE") { fake.deletes++; realFetch(input, init).catch(() => {}); return new Response(null, { status: 200 }); }
     if (init.method !== "POST") return new Response(null, { status: fake.gone ? 404 : 204 });
     fake.posts++;
     if (!fake.live) return problem(409, "not-live", "nobody publishes", { "Retry-After": "1" });

@@ -4,11 +4,11 @@ import assert from "node:assert/strict";
 import { after, before, suite, test } from "node:test";
 
 import { makeFixture } from "../../scripts/fixtures.js";
-import { pause } from "./child.js";
-import { decodePictures, fromFirstKey, judgeFile, judgeLipSync } from "./judge.js";
-import { ReferenceSender } from "./reference-sender.js";
-import { checkSequence, depacketizeH264 } from "./rtp-reader.js";
-import { ViewerHost } from "./viewers.js";
+import { pause } from "../support/child.js";
+import { decodePictures, fromFirstKey, judgeFile, judgeLipSync } from "../support/judge.js";
+import { ReferenceSender } from "../support/reference-sender.js";
+import { checkSequence, depacketizeH264 } from "../support/rtp-reader.js";
+import { ViewerHost } from "../support/viewers.js";
 
 suite("measuring viewers", () => {
   let sender: ReferenceSender;

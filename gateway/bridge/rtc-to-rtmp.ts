@@ -1,0 +1,212 @@
+// The bridge from the packets lane to the frames lane: H.264 and AAC for RTMP, FLV and HLS viewers of a WebRTC publisher.
+// It hangs on its stream for the publisher's life and works only between `start` and `stop`.
+
+import type { TranscoderFactory } from "../../transcoder/transcoder.js";
+import type { Clock, TimerHandle } from "../hub/clock.js";
+import type { Converter, PacketBatch, Stream } from "../hub/types.js";
+import type { Frame, Sink } from "../media/frame.js";
+import { type DepayloadedUnit, H264Depayloader } from "../rtp/h264-depayload.js";
+import type { MediaPacket } from "../rtp/packet.js";
+import { AacPath } from "./aac-path.js";
+import { Interleaver } from "./interleaver.js";
+import type { BridgeLog } from "./types.js";
+
+export type RtcToRtmpOptions = {
+  readonly stream: Stream;
+  readonly clock: Clock;
+  readonly transcoders: TranscoderFactory;
+  readonly log: BridgeLog;
+  /** Bits per second of AAC. Default 128000. */
+  readonly aacBitrate?: number;
+  /** Milliseconds between requests for key frames, so that the cached group of pictures stays short. Default 6000. */
+  readonly keyFrameInterval?: number;
+};
+
+export class RtcToRtmp implements Converter {
+  readonly #stream: Stream;
+  readonly #clock: Clock;
+  readonly #log: BridgeLog;
+  readonly #keyFrameInterval: number;
+  readonly #audio: AacPath;
+  readonly #video: H264Depayloader;
+  readonly #interleaver: Interleaver;
+  readonly #sink: Sink<PacketBatch>;
+  #state: "stopped" | "running" | "closed" = "stopped";
+  #publisher: string | undefined;
+  #keyFrameTimer: TimerHandle | undefined;
+  #lastKeyFrame = 0;
+  /** Decoding time of the last picture, and the latest RTP time so far. */
+  #lastDts = Number.NEGATIVE_INFINITY;
+  #lastTimestamp = Number.NEGATIVE_INFINITY;
+
+  constructor(options: RtcToRtmpOptions) {
+    const { stream, clock, transcoders, log } = options;
+    this.#stream = stream;
+    this.#clock = clock;
+    this.#log = log;
+    this.#keyFrameInterval = options.keyFrameInterval ?? 6_000;
+    this.#interleaver = new Interleaver(clock, (frame) => stream.frames.write(frame));
+    this.#video = new H264Depayloader({
+      onUnit: (unit) => this.#onUnit(unit),
+      onDamage: (reason) => this.#onDamage(reason),
+    });
+    this.#audio = new AacPath({
+      stream,
+      clock,
+      transcoders,
+      log,
+      bitrate: options.aacBitrate ?? 128_000,
+      onFrame: (frame) => this.#onAudio(frame),
+      onState: (state) => this.#interleaver.expect("audio", state === "flowing"),
+    });
+    this.#sink = { write: (batch) => this.#write(batch), close: () => this.stop() };
+  }
+
+  start(): void {
+    if (this.#state !== "stopped") return;
+    this.#state = "running";
+    this.#publisher = undefined;
+    this.#audio.start();
+    this.#stream.packets.add(this.#sink);
+    this.#catchUp();
+    this.#watchKeyFrames();
+  }
+
+  stop(): void {
+    if (this.#state !== "running") return;
+    this.#state = "stopped";
+    this.#stream.packets.remove(this.#sink);
+    this.#keyFrameTimer?.cancel();
+    this.#keyFrameTimer = undefined;
+    this.#audio.stop();
+    this.#video.reset();
+    this.#interleaver.clear();
+    this.#interleaver.expect("video", false);
+  }
+
+  close(_reason: string): void {
+    this.stop();
+    this.#state = "closed";
+  }
+
+  requestKeyFrame(reason: string): void {
+    this.#stream.packets.requestKeyFrame(reason);
+  }
+
+  refusal(): string | undefined {
+    const video = this.#stream.packets.track("video");
+    const audio = this.#stream.packets.track("audio");
+    if (video !== undefined && video.codec !== "h264") {
+      return `the publisher sends ${video.codec}, and only h264 is bridged from WebRTC`;
+    }
+    if (video === undefined && audio !== undefined && audio.codec !== "opus") {
+      return `the publisher sends ${audio.codec}, and only opus is bridged from WebRTC`;
+    }
+    return undefined;
+  }
+
+  /** A key frame of a moment ago serves at once; an older one would leave the viewer behind, and a new one is asked for. */
+  #catchUp(): void {
+    const { packets } = this.#stream;
+    const start = packets.keyFrameStart;
+    const first = start === undefined ? undefined : packets.find("video", start);
+    const age = first === undefined ? Number.POSITIVE_INFINITY : this.#stream.now() - this.#streamTimeOf(first);
+    if (start === undefined || age > MAX_CATCH_UP) {
+      this.requestKeyFrame("the bridge to RTMP has started");
+      return;
+    }
+    this.#followPublisher();
+    for (let number = start; number < packets.nextSequenceNumber("video"); number++) {
+      const packet = packets.find("video", number);
+      if (packet !== undefined) this.#writeVideo(packet);
+    }
+  }
+
+  #write(batch: PacketBatch): void {
+    this.#followPublisher();
+    for (let index = 0; index < batch.length; index++) {
+      const packet = batch[index] as MediaPacket;
+      if (packet.kind === "video") this.#writeVideo(packet);
+      else if (this.#stream.packets.track("audio")?.codec === "opus") this.#audio.write(packet);
+    }
+  }
+
+  #writeVideo(packet: MediaPacket): void {
+    this.#video.push(packet.sequenceNumber, packet.timestamp, packet.marker, packet.payload);
+  }
+
+  /** The numbers go on over a change of publishers, the pictures do not. */
+  #followPublisher(): void {
+    const id = this.#stream.publisher?.id;
+    if (id === this.#publisher) return;
+    this.#publisher = id;
+    this.#video.reset();
+    this.#audio.reset();
+    const { packets, notes } = this.#stream;
+    const audio = packets.track("audio");
+    const video = packets.track("video");
+    if (video !== undefined) this.#video.setFormatParameters(video.formatParameters);
+    if (audio !== undefined && audio.codec !== "opus") {
+      this.#log.warn(`audio: ${audio.codec} is left out: only opus is bridged`);
+      notes.set("audio", `${audio.codec} is left out: only opus is bridged`);
+    }
+  }
+
+  #onUnit(unit: DepayloadedUnit): void {
+    const streamTime = this.#streamTimeOf({ kind: "video", timestamp: unit.timestamp });
+    const dts = Math.max(0, streamTime, this.#lastDts + MIN_FRAME_DISTANCE);
+    // Only a picture that is shown before one that was sent earlier keeps a time of its own; all else is the clock being refined.
+    const isReordered = unit.timestamp < this.#lastTimestamp;
+    const pts = isReordered ? Math.max(0, streamTime) : dts;
+    this.#lastDts = dts;
+    this.#lastTimestamp = Math.max(this.#lastTimestamp, unit.timestamp);
+    if (unit.isKey) this.#lastKeyFrame = this.#clock.now();
+    const { config, isKey } = unit;
+    if (config !== undefined) this.#pushVideo(dts, dts, true, true, config);
+    this.#pushVideo(dts, pts, isKey, false, unit.data);
+    this.#interleaver.expect("video", true);
+  }
+
+  #pushVideo(dts: number, pts: number, isKey: boolean, isConfig: boolean, data: Buffer): void {
+    this.#interleaver.push({ kind: "video", codec: "h264", dts, pts, isKey, isConfig, data });
+  }
+
+  /** The configuration leaves at once, so that a viewer knows early that there is sound. */
+  #onAudio(frame: Frame): void {
+    if (frame.isConfig) this.#stream.frames.write({ ...frame, dts: this.#configTime(), pts: this.#configTime() });
+    else this.#interleaver.push(frame);
+  }
+
+  #configTime(): number {
+    return Math.max(0, this.#interleaver.lastDts);
+  }
+
+  #onDamage(reason: string): void {
+    this.#interleaver.expect("video", false); // sound goes on meanwhile
+    if (this.#state !== "running") return;
+    this.requestKeyFrame(`the bridge to RTMP: ${reason}`);
+    this.#watchKeyFrames();
+  }
+
+  /** Asks for key frames at their interval, and more often while none is there to go on from: a request may be lost or merged. */
+  #watchKeyFrames(): void {
+    this.#keyFrameTimer?.cancel();
+    const delay = this.#video.state === "waiting" ? KEY_FRAME_RETRY : this.#keyFrameInterval;
+    this.#keyFrameTimer = this.#clock.after(delay, () => {
+      const { packets, state } = this.#stream;
+      const isOverdue = this.#video.state === "waiting" || this.#clock.now() - this.#lastKeyFrame >= this.#keyFrameInterval / 2;
+      if (state === "live" && isOverdue && packets.track("video") !== undefined) {
+        packets.requestKeyFrame("the bridge to RTMP");
+      }
+      this.#watchKeyFrames();
+    });
+  }
+
+  #streamTimeOf(packet: Pick<MediaPacket, "kind" | "timestamp">): number {
+    return Math.round((this.#stream.packets.wallTimeOf(packet.kind, packet.timestamp) - this.#stream.wallTimeOf(0)) * 1000);
+  }
+}
+
+const MAX_CATCH_UP = 1_500_000; // microseconds
+const MIN_FRAME_DISTANCE = 1_000; // microseconds: RTMP and FLV count milliseconds
+const KEY_FRAME_RETRY = 500; // ms; the lane merges what comes sooner

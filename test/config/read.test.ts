@@ -1,0 +1,339 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import fc from "fast-check";
+
+import { type Config, DEFAULT_VHOST, vhostFor } from "../../gateway/config/config.js";
+import { DIRECTIVE_PATHS, directiveAt, environmentName } from "../../gateway/config/directives.js";
+import { ConfigError } from "../../gateway/config/errors.js";
+import { parseConfig } from "../../gateway/config/read.js";
+
+type Environment = Readonly<Record<string, string>>;
+
+function config(text: string, environment: Environment = {}): Config {
+  return parseConfig(text, { file: "x.conf", environment }).config;
+}
+
+function defaultVhost(text: string, environment: Environment = {}) {
+  return vhostFor(config(text, environment), DEFAULT_VHOST);
+}
+
+/** The lines of the ConfigError that a text leads to. */
+function complaints(text: string, environment: Environment = {}): string[] {
+  try {
+    config(text, environment);
+  } catch (error) {
+    assert.ok(error instanceof ConfigError, String(error));
+    return error.message.split("\n");
+  }
+  assert.fail(`nothing is complained about in: ${text}`);
+}
+
+function warnings(text: string, environment: Environment = {}): string[] {
+  return parseConfig(text, { file: "x.conf", environment })
+    .warnings.filter(({ level }) => level === "warn")
+    .map(({ message }) => message);
+}
+
+test("an empty configuration has the contract's defaults: RTMP and HTTP on, WebRTC off", () => {
+  const empty = config("");
+  assert.deepEqual(empty.listen, [{ host: undefined, port: 1935 }]);
+  assert.equal(empty.maxConnections, 1000);
+  assert.deepEqual([empty.httpApi.enabled, empty.httpApi.listen[0]?.port], [true, 1985]);
+  assert.deepEqual([empty.httpServer.enabled, empty.httpServer.listen[0]?.port], [true, 8080]);
+  assert.deepEqual([empty.rtcServer.enabled, empty.rtcServer.listen[0]?.port], [false, 8000]);
+  assert.deepEqual(empty.rtcServer.candidate, ["*"]);
+  assert.equal(empty.rtcServer.protocol, "udp");
+  assert.deepEqual(vhostFor(empty, "any.name"), {
+    name: DEFAULT_VHOST,
+    enabled: true,
+    rtc: {
+      enabled: false,
+      nack: true,
+      twcc: true,
+      stunTimeout: 30_000,
+      dtlsRole: "passive",
+      rtmpToRtc: false,
+      rtcToRtmp: false,
+      bframe: "auto",
+      opusBitrate: 64_000,
+      aacBitrate: 128_000,
+      pliForRtmp: 6_000,
+      keepAvcNaluSei: true,
+    },
+    play: { gopCache: true, gopCacheMaxFrames: 2500, queueLength: 30_000 },
+    publish: { firstPacketTimeout: 20_000, normalTimeout: 5_000, grace: 10_000, takeover: "stale" },
+  });
+});
+
+test("reads vhosts by name, each with its own directives", () => {
+  const { vhosts } = config(`
+    vhost __defaultVhost__ { rtc { enabled on; stun_timeout 5; } }
+    vhost a.example { publish { normal_timeout 700; } play { gop_cache off; queue_length 0.5; } }
+  `);
+  assert.equal(vhosts.get(DEFAULT_VHOST)?.rtc.stunTimeout, 5_000);
+  assert.equal(vhosts.get("a.example")?.rtc.enabled, false);
+  assert.equal(vhosts.get("a.example")?.publish.normalTimeout, 700);
+  assert.deepEqual(vhosts.get("a.example")?.play, { gopCache: false, gopCacheMaxFrames: 2500, queueLength: 500 });
+});
+
+test("listens at ports and addresses, several if need be", () => {
+  assert.deepEqual(config("listen 1936 127.0.0.1:1937 [::1]:1938 [::]:0 0.0.0.0:0;").listen, [
+    { host: undefined, port: 1936 },
+    { host: "127.0.0.1", port: 1937 },
+    { host: "::1", port: 1938 },
+    { host: "::", port: 0 },
+    { host: "0.0.0.0", port: 0 },
+  ]);
+});
+
+for (const [value, pattern] of [
+  ["70000", /expected a port from 0 to 65535, got "70000"/],
+  ["-1", /expected PORT, IP:PORT or \[IPv6\]:PORT, one or several, got "-1"/],
+  ["", /got nothing|got none/],
+  ["127.0.0.1", /the port is missing/],
+  ["::1", /stands in brackets: \[::1\]:PORT/],
+  ["[127.0.0.1]:80", /"127.0.0.1" is no IP address/],
+  ["localhost:80", /"localhost" is no IP address/],
+  ["300.1.1.1:80", /"300.1.1.1" is no IP address/],
+  ["80 80", /"80" stands there twice/],
+  ["80x", /expected PORT/],
+] as const) {
+  test(`refuses to listen at "${value}"`, () => assert.match(complaints(`listen ${value};`)[0] ?? "", pattern));
+}
+
+test("the environment beats the file, and holds for all vhosts", () => {
+  const environment = {
+    SRS_LISTEN: "1936 127.0.0.1:1937",
+    SRS_RTC_SERVER_ENABLED: "on",
+    SRS_VHOST_RTC_NACK: "off",
+    SRS_VHOST_RTC_ENABLED: "on",
+    SRS_HTTP_API_LISTEN: "", // how compose files say "not set"
+  };
+  const { listen, rtcServer, httpApi, vhosts } = config(
+    "listen 1; rtc_server { enabled off; } vhost a { rtc { nack on; } }",
+    environment,
+  );
+  assert.deepEqual(
+    listen.map(({ port }) => port),
+    [1936, 1937],
+  );
+  assert.equal(rtcServer.enabled, true);
+  assert.equal(httpApi.listen[0]?.port, 1985);
+  assert.deepEqual(
+    [...vhosts].map(([name, { rtc }]) => [name, rtc.nack, rtc.enabled]),
+    [
+      ["a", false, true],
+      [DEFAULT_VHOST, false, true],
+    ],
+  );
+});
+
+test("every directive has an environment name of its own", () => {
+  const names = DIRECTIVE_PATHS.map(environmentName);
+  assert.equal(new Set(names).size, names.length);
+  assert.equal(environmentName("rtc_server.tcp.enabled"), "SRS_RTC_SERVER_TCP_ENABLED");
+  assert.equal(environmentName("vhost.rtc.nack"), "SRS_VHOST_RTC_NACK");
+});
+
+test("every default is a value that its own parser takes", () => {
+  for (const path of DIRECTIVE_PATHS) {
+    const directive = directiveAt(path);
+    if (directive?.default !== undefined) assert.doesNotThrow(() => directive.value.parse([directive.default ?? ""]), path);
+  }
+});
+
+test("a bad value in the environment is named as such, once for all vhosts", () => {
+  assert.deepEqual(complaints("vhost a { } vhost b { }", { SRS_VHOST_RTC_NACK: "yes" }), [
+    'environment SRS_VHOST_RTC_NACK: expected on or off, got "yes"',
+  ]);
+});
+
+test("a mistyped environment name gives a warning with the nearest one", () => {
+  assert.deepEqual(warnings("", { SRS_RTC_SERVER_CANDIDTE: "1.2.3.4", SRS_DAEMON: "off", PATH: "/bin" }), [
+    "environment SRS_RTC_SERVER_CANDIDTE: no directive has this name, it is ignored; did you mean SRS_RTC_SERVER_CANDIDATE?",
+  ]);
+});
+
+test("$NAME reads the environment; a candidate that is not set means detect", () => {
+  const text = "rtc_server { candidate $CANDIDATE; }";
+  assert.deepEqual(config(text, { CANDIDATE: "192.0.2.7" }).rtcServer.candidate, ["192.0.2.7"]);
+  assert.deepEqual(config(text, { CANDIDATE: "192.0.2.7 gw.example,[2001:db8::1]" }).rtcServer.candidate, [
+    "192.0.2.7",
+    "gw.example",
+    "2001:db8::1",
+  ]);
+  assert.deepEqual(config(text).rtcServer.candidate, ["*"]);
+  assert.deepEqual(config(text, { CANDIDATE: "" }).rtcServer.candidate, ["*"]);
+  assert.deepEqual(config("rtc_server { candidate 0.0.0.0; }").rtcServer.candidate, ["*"]);
+  assert.deepEqual(complaints("\nlisten $PORT;"), ["x.conf:2: listen: the environment variable PORT is not set"]);
+  assert.equal(config("ffmpeg '$HOME';").ffmpeg, "$HOME");
+});
+
+test("a path from the environment may hold spaces", () => {
+  assert.equal(config("", { SRS_FFMPEG: "/opt/my tools/ffmpeg" }).ffmpeg, "/opt/my tools/ffmpeg");
+});
+
+const WRONG: readonly (readonly [what: string, text: string, expected: string[]])[] = [
+  [
+    "a mistyped directive",
+    "vhost a {\n rtc {\n  rtmp_to_rtx on;\n } }",
+    ['x.conf:3: unknown directive "rtmp_to_rtx" in vhost.rtc; did you mean "rtmp_to_rtc"?'],
+  ],
+  ["a mistyped block", "rtc_sever { enabled on; }", ['x.conf:1: unknown directive "rtc_sever"; did you mean "rtc_server"?']],
+  ["a directive in the wrong place", "rtmp_to_rtc on;", ['x.conf:1: unknown directive "rtmp_to_rtc"; it belongs in vhost.rtc']],
+  [
+    "a mistyped directive in the wrong place",
+    "rtc_server { rtmp_to_rt on; }",
+    ['x.conf:1: unknown directive "rtmp_to_rt" in rtc_server; did you mean "rtmp_to_rtc"? It belongs in vhost.rtc'],
+  ],
+  ["what is like nothing", "frobnicate 1;", ['x.conf:1: unknown directive "frobnicate"']],
+  [
+    "a bad word",
+    "vhost a { rtc { bframe drp; } }",
+    ['x.conf:1: vhost.rtc.bframe: expected one of auto, drop, transcode, keep, got "drp"; did you mean "drop"?'],
+  ],
+  ["a bad flag", "http_api { enabled true; }", ['x.conf:1: http_api.enabled: expected on or off, got "true"']],
+  [
+    "a number out of range",
+    "vhost a { rtc { opus_bitrate 64; pli_for_rtmp 0.1; } }",
+    [
+      'x.conf:1: vhost.rtc.opus_bitrate: expected a whole number from 8000 to 320000 (bit/s), got "64"',
+      'x.conf:1: vhost.rtc.pli_for_rtmp: expected seconds from 0.5 to 30, got "0.1"',
+    ],
+  ],
+  ["too many values", "max_connections 1 2;", [/got 2 values: 1 2/.source]],
+  ["a duplicate", "listen 1;\nlisten 2;", ["x.conf:2: listen: it is already set at x.conf:1; it may stand there once"]],
+  ["a vhost twice", "vhost a { }\nvhost a { }", ["x.conf:2: vhost a already has a block at x.conf:1"]],
+  [
+    "a vhost without a name",
+    "vhost { }",
+    ["x.conf:1: vhost: expected one name and a block, as in: vhost __defaultVhost__ { … }"],
+  ],
+  ["a block where a value belongs", "listen { }", ['x.conf:1: "listen" takes a value and ";", not a block']],
+  ["a value where a block belongs", "rtc_server on;", ['x.conf:1: "rtc_server" is a block: expected "{" after it']],
+  ["a named block that has no name", "rtc_server x { }", ['x.conf:1: "rtc_server" takes no name before "{", got "x"']],
+  ["a candidate with a port", "rtc_server { candidate 192.0.2.1:8000; }", [/no port, no URL/.source]],
+  ["a candidate that is no address", "rtc_server { candidate 300.1.1.1; }", [/got "300.1.1.1"/.source]],
+  [
+    "RTMP and HTTP at one port",
+    "listen 1985;",
+    ["x.conf:1: port 1985 is wanted by both listen and http_api.listen; give one of them another port"],
+  ],
+  ["a key without certificate", "http_api { https { key a.pem; } }", [/http_api.https.cert is missing/.source]],
+  [
+    "several things at once, in the order of the file",
+    "listen x;\nfoo;\nmax_connections 0;",
+    [/^x.conf:1: listen/.source, /^x.conf:2: unknown directive "foo"/.source, /^x.conf:3: max_connections/.source],
+  ],
+];
+
+for (const [what, text, expected] of WRONG) {
+  test(`complains about ${what}`, () => {
+    const found = complaints(text);
+    assert.equal(found.length, expected.length, found.join("\n"));
+    found.forEach((line, index) => {
+      const wanted = expected[index] ?? "";
+      if (line !== wanted) assert.match(line, new RegExp(wanted));
+    });
+  });
+}
+
+test("finds the missing ; also where the next line is no known name", () => {
+  assert.match(complaints("max_connections 10\nlissten 1935;")[0] ?? "", /is a ";" missing at the end of line 1\?/);
+});
+
+test("lets the HTTP API and the HTTP server share a port", () => {
+  assert.equal(config("http_api { listen 8080; }").httpApi.listen[0]?.port, 8080);
+});
+
+test("different addresses may have the same port", () => {
+  assert.doesNotThrow(() => config("listen 127.0.0.1:9000; http_api { listen 127.0.0.2:9000; }"));
+  assert.match(complaints("listen 127.0.0.1:9000; http_api { listen 9000; }")[0] ?? "", /wanted by both/);
+});
+
+test("reads keep_bframe and srs_log_level as what they mean here", () => {
+  assert.equal(defaultVhost("vhost __defaultVhost__ { rtc { keep_bframe on; } }").rtc.bframe, "keep");
+  assert.equal(defaultVhost("vhost __defaultVhost__ { rtc { keep_bframe off; } }").rtc.bframe, "auto");
+  assert.equal(defaultVhost("", { SRS_VHOST_RTC_KEEP_BFRAME: "on" }).rtc.bframe, "keep");
+  assert.equal(config("srs_log_level trace;").logLevel, "info");
+  assert.equal(config("srs_log_level_v2 warn;").logLevel, "warn");
+  assert.match(complaints("vhost a { rtc { bframe drop; keep_bframe on; } }")[0] ?? "", /already set/);
+});
+
+test("says once what is switched on and not yet there, and what that means where it is dangerous", () => {
+  const found = warnings(`
+    vhost a { hls { enabled on; hls_fragment 2; } security { enabled on; deny publish all; deny play all; } }
+    vhost b { hls { enabled on; hls_dispose 30; } dvr { enabled off; } }
+  `);
+  assert.deepEqual(found, [
+    "x.conf:2: vhost.hls.enabled on: accepted, not yet in this version",
+    "x.conf:2: vhost.security.enabled on: accepted, not yet in this version: no rule holds, everybody may publish and play",
+  ]);
+});
+
+test("warns of halves that do nothing", () => {
+  assert.match(warnings("vhost a { rtc { enabled on; } }")[0] ?? "", /rtc_server is not/);
+  assert.match(warnings("rtc_server { enabled on; }")[0] ?? "", /no vhost has rtc/);
+  assert.match(
+    warnings("rtc_server { enabled on; } http_api { enabled off; } vhost a { rtc { enabled on; } }")[0] ?? "",
+    /http_api is not/,
+  );
+});
+
+test("takes files that were written for SRS", () => {
+  const { config: loaded, warnings: notes } = parseConfig(SRS_FILE, { file: "srs.conf", environment: {} });
+  assert.equal(loaded.rtcServer.enabled, true);
+  assert.equal(vhostFor(loaded, DEFAULT_VHOST).rtc.rtmpToRtc, true);
+  const warned = notes.filter(({ level }) => level === "warn").map(({ message }) => message.replace(/^\S+ /, ""));
+  assert.deepEqual(warned, [
+    "vhost.rtc.rtc_to_rtmp on: accepted, not yet in this version",
+    "vhost.http_remux.enabled on: accepted, not yet in this version",
+  ]);
+  assert.match(notes.find(({ level }) => level === "info")?.message ?? "", /daemon .*srs_log_tank .*stats/);
+});
+
+/** The directives that the ready-made files of that server have, put together anew. */
+const SRS_FILE = `
+listen 1935;  max_connections 1000;  daemon off;  pid ./objs/srs.pid;
+srs_log_tank console;  srs_log_file ./objs/srs.log;  ff_log_dir ./objs;  chunk_size 60000;  in_docker off;
+http_server { enabled on;  listen 8080;  dir ./objs/nginx/html; }
+http_api { enabled on;  listen 1985;  raw_api { enabled off; } }
+stats { network 0;  disk sda sdb; }
+heartbeat { enabled off;  interval 9.3;  url http://127.0.0.1:8085/api/v1/servers; }
+stream_caster { enabled off;  caster mpegts_over_udp; }
+stream_caster { enabled off;  caster gb28181; sip { enabled on; } }
+srt_server { enabled off; }
+rtc_server { enabled on;  listen 8000; # UDP port
+  candidate $CANDIDATE;  reuseport 1;  encrypt on;
+}
+vhost __defaultVhost__ {
+  tcp_nodelay on;  min_latency on;  mw_latency 100;  gop_cache off;  queue_length 10;
+  mr { enabled off; }
+  play { gop_cache_max_frames 100;  mw_latency 0;  time_jitter full; }
+  publish { mr off;  parse_sps on; }
+  rtc { enabled on;  aac transcode;  stun_strict_check on;  dtls_version auto;  rtmp_to_rtc on;  rtc_to_rtmp on; }
+  http_remux { enabled on;  mount [vhost]/[app]/[stream].flv;  fast_cache 30; }
+}
+`;
+
+test("whatever the text, there is a configuration or a ConfigError with a place", () => {
+  const words = DIRECTIVE_PATHS.flatMap((path) => path.split("."));
+  const piece = fc.constantFrom(...words, "on", "off", "1935", "-1", "x", "$X", ";", ";", "{", "}", "\n", '"', "#");
+  fc.assert(
+    fc.property(fc.array(piece, { maxLength: 40 }), (pieces) => {
+      try {
+        assert.ok(config(pieces.join(" ")).vhosts.has(DEFAULT_VHOST));
+      } catch (error) {
+        assert.ok(error instanceof ConfigError, String(error));
+        for (const { file, line } of error.problems) assert.ok(file === "x.conf" && line !== undefined && line > 0);
+      }
+    }),
+    { numRuns: 3000 },
+  );
+});
+
+test("HTTPS may be enabled without key and certificate: a self-signed pair is made then", () => {
+  const { https } = parseConfig("http_api { https { enabled on; } }").config.httpApi;
+  assert.deepEqual([https.enabled, https.key, https.cert], [true, "", ""]);
+});

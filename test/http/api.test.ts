@@ -1,0 +1,146 @@
+import assert from "node:assert/strict";
+import { after, test } from "node:test";
+
+import type { FastifyInstance } from "fastify";
+
+import { HttpServer, type Role } from "../../gateway/http/server.js";
+import type { Client, Peer, Stream } from "../../gateway/hub/types.js";
+import { writeAudioConfig } from "../../gateway/media/audio.js";
+import { FakeRtc, fakeOptions, fakeServices } from "./fake-services.js";
+
+const servers: HttpServer[] = [];
+after(() => Promise.all(servers.map((server) => server.close())));
+
+async function makeApp(streams: Stream[], clients: Client[], roles: Role[] = ["api"]): Promise<FastifyInstance> {
+  const rtc = new FakeRtc();
+  const server = new HttpServer({ ...fakeOptions(rtc), services: { ...fakeServices(rtc, streams, clients), rtmpPort: 1935 } });
+  servers.push(server);
+  return await server.app(new Set(roles));
+}
+
+const SESSION = "secret-session-id-of-24-c";
+
+function peer(protocol: Peer["protocol"], id: string): Peer {
+  return { id, protocol, address: "192.0.2.1", parameters: "?token=secret", tcUrl: "rtmp://h/live" };
+}
+
+/** As much of a stream as the API looks at. */
+function stream(name: string, changes: Partial<Record<keyof Stream, unknown>> = {}): Stream {
+  const audio = writeAudioConfig({ objectType: 2, sampleRate: 44_100, channelConfiguration: 2 });
+  const frames = { videoConfig: { codec: "h264", data: Buffer.from("damaged") }, audioConfig: { codec: "aac", data: audio } };
+  const made = {
+    ...{ name: { vhost: "__defaultVhost__", app: "live", stream: name }, state: "live", sourceLane: "frames" },
+    ...{ publisher: peer("rtmp", `${SESSION}${name}`), frames, packets: { track: () => undefined }, since: 1000 },
+    ...{ received: { units: 50, bytes: 1234 }, notes: new Map([["video", "h264 as it is"]]), ...changes },
+  };
+  return made as unknown as Stream;
+}
+
+function client(at: Stream, role: Client["role"], protocol: Peer["protocol"]): Client {
+  return {
+    peer: peer(protocol, `${SESSION}${role}`),
+    stream: at,
+    role,
+    since: Date.now() - 2000,
+    close: () => {},
+    statistics: () => ({ rtt_ms: 7 }),
+  };
+}
+
+test("every answer has the envelope, CORS and no cache", async () => {
+  const app = await makeApp([], []);
+  for (const url of ["/api/v1/versions", "/api/v1/summaries", "/api/v1/streams", "/api/v1/clients", "/api/v1/clients/"]) {
+    const { statusCode, headers, json } = await app.inject({ url });
+    const body = (json as () => Record<string, unknown>)();
+    assert.equal(statusCode, 200, url);
+    assert.deepEqual(
+      [body["code"], body["server"], body["service"], body["pid"]],
+      [0, "vid-test", "run-test", String(process.pid)],
+    );
+    assert.equal(headers["access-control-allow-origin"], "*");
+    assert.equal(headers["cache-control"], "no-store");
+  }
+});
+
+test("versions in numbers", async () => {
+  const { data, rtmp_port: port } = (await (await makeApp([], [])).inject({ url: "/api/v1/versions" })).json();
+  assert.deepEqual(data, { major: 1, minor: 2, revision: 3, version: "1.2.3" });
+  assert.equal(port, 1935);
+});
+
+test("a stream with publisher, codecs, viewers and notes", async () => {
+  const one = stream("one");
+  const clients = [client(one, "publish", "rtmp"), client(one, "play", "rtc"), client(one, "play", "rtc")];
+  const app = await makeApp(
+    [one, stream("ended", { state: "ended" }), stream("idle", { state: "idle", publisher: undefined })],
+    clients,
+    ["server"],
+  );
+  const { streams } = (await app.inject({ url: "/api/v1/streams" })).json<{ streams: { id: string }[] }>();
+  assert.equal(streams.length, 1);
+  const [shown] = streams;
+  assert.ok(shown);
+  assert.deepEqual(shown, {
+    ...{
+      id: shown.id,
+      name: "one",
+      vhost: "__defaultVhost__",
+      app: "live",
+      tcUrl: "rtmp://h/live",
+      url: "/live/one",
+      live_ms: 1000,
+    },
+    ...{ clients: 3, viewers: 2, frames: 50, recv_bytes: 1234, state: "live" },
+    publish: { active: true, cid: (shown as unknown as { publish: { cid: string } }).publish.cid, protocol: "rtmp" },
+    video: { codec: "H264", profile: "", level: "", width: 0, height: 0 },
+    audio: { codec: "AAC", sample_rate: 44_100, channel: 2, profile: "LC" },
+    notes: { video: "h264 as it is" },
+  });
+  const single = await app.inject({ url: `/api/v1/streams/${shown.id}` });
+  assert.deepEqual(single.json<{ stream: unknown }>().stream, shown);
+});
+
+test("never gives a session's id or a publisher's token away", async () => {
+  const one = stream("one");
+  const app = await makeApp([one], [client(one, "publish", "rtmp"), client(one, "play", "rtc")]);
+  for (const url of ["/api/v1/streams", "/api/v1/clients"]) assert.ok(!(await app.inject({ url })).body.includes("secret"), url);
+});
+
+test("clients with their type, and figures for WebRTC", async () => {
+  const one = stream("one");
+  const app = await makeApp([one], [client(one, "publish", "rtmp"), client(one, "publish", "rtc"), client(one, "play", "rtc")]);
+  const { clients } = (await app.inject({ url: "/api/v1/clients" })).json<{ clients: Record<string, unknown>[] }>();
+  assert.deepEqual(
+    clients.map(({ type }) => type),
+    ["fmle-publish", "rtc-publish", "rtc-play"],
+  );
+  assert.deepEqual(clients[2]?.["rtc"], { rtt_ms: 7 });
+  assert.equal(clients[0]?.["rtc"], undefined);
+});
+
+test("pages by start and count, and takes nonsense for nothing", async () => {
+  const app = await makeApp(
+    Array.from({ length: 30 }, (_, index) => stream(`s${index}`)),
+    [],
+  );
+  for (const [query, first, count] of [
+    ["", "s0", 10],
+    ["?start=5&count=3", "s5", 3],
+    ["?start=28&count=10", "s28", 2],
+    ["?count=100000", "s0", 30],
+    ["?start=-1&count=x", "s0", 10],
+    ["?start=1&start=2", "s0", 10],
+  ] as const) {
+    const { streams } = (await app.inject({ url: `/api/v1/streams${query}` })).json<{ streams: { name: string }[] }>();
+    assert.deepEqual([streams[0]?.name, streams.length], [first, count], query);
+  }
+});
+
+test("an unknown stream and an unknown endpoint are 404 with a code", async () => {
+  const app = await makeApp([], []);
+  const stream404 = await app.inject({ url: "/api/v1/streams/vid-nothing" });
+  assert.deepEqual([stream404.statusCode, stream404.json()], [404, { code: 2048, error: "no such stream" }]);
+  const endpoint404 = await app.inject({ url: "/api/v1/nothing" });
+  assert.equal(endpoint404.statusCode, 404);
+  assert.equal(endpoint404.json<{ code: number }>().code, 404);
+});

@@ -1,0 +1,41 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+const { endpointUrl, wantsAutostart } = (await import(new URL("../../../players/js/page-url.js", import.meta.url).href)) as {
+  endpointUrl(kind: "whep" | "whip", location: Pick<URL, "protocol" | "host" | "hostname" | "search" | "pathname">): string;
+  wantsAutostart(search: string): boolean;
+};
+
+const HERE = "http://gw.example:8080/players/whep.html";
+
+const PAGES: readonly [page: string, endpoint: string][] = [
+  [HERE, "http://gw.example:8080/rtc/v1/whep/?app=live&stream=livestream"],
+  ["https://gw.example/players/whep.html", "https://gw.example/rtc/v1/whep/?app=live&stream=livestream"],
+  ["https://site.example/media/players/whep.html", "https://site.example/media/rtc/v1/whep/?app=live&stream=livestream"],
+  [`${HERE}?autostart=true&app=a&stream=b`, "http://gw.example:8080/rtc/v1/whep/?app=a&stream=b"],
+  [`${HERE}?api=1985`, "http://gw.example:1985/rtc/v1/whep/?app=live&stream=livestream"],
+  [`${HERE}?port=8081`, "http://gw.example:8081/rtc/v1/whep/?app=live&stream=livestream"],
+  [`${HERE}?server=other.example`, "http://other.example:1985/rtc/v1/whep/?app=live&stream=livestream"],
+  [`${HERE}?server=other.example&schema=https`, "https://other.example:1990/rtc/v1/whep/?app=live&stream=livestream"],
+  [`${HERE}?server=fd00::1&api=80`, "http://[fd00::1]:80/rtc/v1/whep/?app=live&stream=livestream"],
+  [`${HERE}?path=/my/whep`, "http://gw.example:8080/my/whep?app=live&stream=livestream"],
+  [
+    `${HERE}?vhost=v.example&eip=192.0.2.1&vcodec=h264`,
+    "http://gw.example:8080/rtc/v1/whep/?app=live&stream=livestream&vhost=v.example&eip=192.0.2.1&vcodec=h264",
+  ],
+  [
+    `${HERE}?stream=a%20b%26c&token=x%3Dy&token=z`,
+    "http://gw.example:8080/rtc/v1/whep/?app=live&stream=a+b%26c&token=x%3Dy&token=z",
+  ],
+  ["file:///tmp/players/whep.html", "http://127.0.0.1:1985/rtc/v1/whep/?app=live&stream=livestream"],
+];
+
+for (const [page, endpoint] of PAGES) {
+  test(`from ${page}`, () => assert.equal(endpointUrl("whep", new URL(page)), endpoint));
+}
+
+test("autostart is on when it says so", () => {
+  assert.equal(wantsAutostart("?autostart=true"), true);
+  assert.equal(wantsAutostart("?autostart=false"), false);
+  assert.equal(wantsAutostart(""), false);
+});

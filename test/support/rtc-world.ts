@@ -1,0 +1,112 @@
+// A gateway's WebRTC side on a fake clock with fake keys, and viewers behind lossy links.
+
+import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+
+import type { Config } from "../../gateway/config/config.js";
+import { parseConfig } from "../../gateway/config/read.js";
+import { LiveHub } from "../../gateway/hub/hub.js";
+import type { Publication } from "../../gateway/hub/types.js";
+import type { Endpoint } from "../../gateway/native/types.js";
+import { type RtcOffer, RtcServer } from "../../gateway/rtc/server.js";
+import { FakeClock } from "./fake-clock.js";
+import { peer, RecordingSource } from "./frames.js";
+import { type LinkFaults, LossyPipe } from "./lossy-link.js";
+import { createFakeReceiver, FakeDtls, FakeEgress } from "./rtc-fakes.js";
+import { TestPeer } from "./rtc-peer.js";
+
+export const NAME = { vhost: "__defaultVhost__", app: "live", stream: "livestream" };
+const OFFERS = fileURLToPath(new URL("../../../test/offers/", import.meta.url));
+export const offerOf = (client: string): string => readFileSync(`${OFFERS}${client}-whep-offer.sdp`, "utf8");
+
+export type WorldPeer = TestPeer & { readonly id: string; readonly up: LossyPipe; readonly down: LossyPipe };
+
+export class RtcWorld {
+  readonly clock = new FakeClock();
+  readonly egress = new FakeEgress();
+  readonly dtls = new FakeDtls();
+  readonly source = new RecordingSource();
+  readonly logged: { readonly fields: object; readonly message: string }[] = [];
+  readonly hub: LiveHub;
+  readonly rtc: RtcServer;
+  receive: (datagram: Buffer, from: Endpoint) => void = () => {};
+  /** Where the gateway's datagrams end up, by `address:port`. */
+  readonly routes = new Map<string, (datagram: Buffer) => void>();
+  stray = 0;
+  #nextPort = 20_000;
+
+  constructor(
+    options: { readonly maxSessions?: number; readonly grace?: number; readonly config?: (config: Config) => Config } = {},
+  ) {
+    const { config } = parseConfig("rtc_server { enabled on; } vhost __defaultVhost__ { rtc { enabled on; } }");
+    const { clock } = this;
+    const log = (fields: object, message: string): void => void this.logged.push({ fields, message });
+    this.hub = new LiveHub({
+      clock,
+      vhost: (name) => ({ name, gopCacheFrames: 2500, grace: options.grace ?? 0, takeover: "on" }),
+    });
+    this.rtc = new RtcServer({
+      config: options.config?.(config) ?? config,
+      hub: this.hub,
+      clock,
+      log: { debug: log, info: log, warn: log },
+      machine: {
+        openNetwork: async ({ onDatagram }) => {
+          this.receive = onDatagram;
+          return { port: 8000, egress: this.egress, close: async () => {} };
+        },
+        createDtls: () => this.dtls,
+        createReceiver: createFakeReceiver,
+        interfaceAddresses: () => ["127.0.0.1", "192.0.2.7"],
+        resolve: async (name) => (name === "gateway.example" ? ["192.0.2.8"] : []),
+      },
+      defer: (callback) => void clock.after(0, callback),
+      ...(options.maxSessions !== undefined && { maxSessions: options.maxSessions }),
+    });
+    this.egress.onDatagram = (datagram, to) => {
+      const route = this.routes.get(`${to.address}:${to.port}`);
+      if (route === undefined) this.stray++;
+      else route(datagram);
+    };
+  }
+
+  async start(): Promise<void> {
+    await this.rtc.start();
+  }
+
+  publish(): Promise<Publication> {
+    return this.hub.publish({ name: NAME, peer: peer(), source: this.source, lane: "packets" });
+  }
+
+  offer(client = "chromium156", more: Partial<RtcOffer> = {}): RtcOffer {
+    return { name: NAME, sdp: offerOf(client), address: "198.51.100.1", parameters: "", apiHost: "", candidates: [], ...more };
+  }
+
+  /** A viewer whose offer was answered; it is not started yet. */
+  async join(options: { client?: string; faults?: LinkFaults; seed?: number; nacks?: boolean } = {}): Promise<WorldPeer> {
+    const offer = this.offer(options.client);
+    const { id, sdp } = await this.rtc.play(offer);
+    const address = { socket: 0, address: "198.51.100.1", port: this.#nextPort++ };
+    const seed = options.seed ?? address.port;
+    const faults = options.faults ?? {};
+    const up = new LossyPipe(this.clock, seed, faults, (datagram) => this.receive(datagram, { ...address }));
+    const down = new LossyPipe(this.clock, seed + 1, faults, (datagram) => peerOf.receive(datagram));
+    const peerOf = new TestPeer({
+      clock: this.clock,
+      answer: sdp,
+      usernameFragment: /a=ice-ufrag:(\S+)/.exec(offer.sdp)?.[1] ?? "",
+      send: (datagram) => up.send(datagram),
+      nacks: options.nacks ?? true,
+    });
+    this.routes.set(`${address.address}:${address.port}`, (datagram) => down.send(datagram));
+    return Object.assign(peerOf, { id, up, down });
+  }
+
+  /** Moves time on, a picture at each frame time. */
+  run(ms: number, step: number, each: () => void): void {
+    for (let passed = 0; passed < ms; passed += step) {
+      each();
+      this.clock.advance(step);
+    }
+  }
+}
