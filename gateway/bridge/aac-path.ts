@@ -42,6 +42,8 @@ export class AacPath {
   #lastArrival = 0;
   /** RTP time after the last packet that came, when it came. */
   #nextAtArrival = 0;
+  /** Milliseconds of sound in the last packet: the next one is due that much later. */
+  #packetLength = 0;
   /** First byte of the last packet: what its decoder is concealed with. */
   #toc = SILENCE_TOC;
   /** Stream time of the first place of the AAC frames' grid, and the place of the next frame on it. */
@@ -83,6 +85,7 @@ export class AacPath {
     const { clock } = this.#options;
     const gap = this.#next === undefined ? Number.POSITIVE_INFINITY : packet.timestamp - this.#next;
     this.#lastArrival = clock.now();
+    this.#packetLength = duration / 1000;
     if (gap < -TOLERANCE && gap > -MAX_BRIDGED) {
       this.#nextAtArrival = Math.max(this.#nextAtArrival, packet.timestamp + samplesOf(duration));
       return; // its time has been filled already
@@ -92,12 +95,12 @@ export class AacPath {
     this.#feed(packet.payload, packet.timestamp, duration);
     this.#nextAtArrival = packet.timestamp + samplesOf(duration);
     this.#next = this.#nextAtArrival;
-    if (this.#silenceTimer === undefined) this.#armSilence(SILENCE_AFTER);
+    if (this.#silenceTimer === undefined) this.#armSilence(this.#packetLength + SILENCE_AFTER);
   }
 
   #feed(data: Buffer, timestamp: number, duration: number): void {
     const { stream, log } = this.#options;
-    const streamTime = (stream.packets.wallTimeOf("audio", timestamp) - stream.wallTimeOf(0)) * 1000;
+    const streamTime = (stream.packets.wallTimeOf("audio", timestamp) - stream.wallTimeOf(0)) * 1000 - OPUS_DELAY;
     const place = this.#sampleClock.push(streamTime, duration);
     if (place > RUN_LIMIT) {
       this.#endTranscoder(); // its clock is at its end; the next packet opens another
@@ -137,7 +140,7 @@ export class AacPath {
     this.#silenceTimer = undefined;
     if (this.#next === undefined || this.#transcoder === undefined) return;
     const { clock, stream } = this.#options;
-    const waited = clock.now() - this.#lastArrival;
+    const waited = clock.now() - this.#lastArrival - this.#packetLength;
     if (waited < SILENCE_AFTER) {
       this.#armSilence(SILENCE_AFTER - waited);
       return;
@@ -235,14 +238,19 @@ function samplesOf(microseconds: number): number {
   return rescale(microseconds, MICROSECONDS, OPUS_CLOCK_RATE);
 }
 
+/**
+ * Microseconds that sound comes out of an Opus decoder late: the encoder's look-ahead, which a file says as its pre-skip and RTP does
+ * not say at all. 312 samples for every mode but the rare one of restricted low delay.
+ */
+const OPUS_DELAY = 6_500;
 const SAMPLES_PER_FRAME = 1024;
 const AAC_CONFIG = writeAudioConfig({ objectType: 2, sampleRate: OPUS_CLOCK_RATE, channelConfiguration: 2 });
 const MAX_DEVIATION = 32_000; // microseconds: one and a half frames; less is the resampler following the publisher's clock
 const TOLERANCE = 120; // samples: 2.5 ms, the shortest Opus frame
 const MAX_BRIDGED = OPUS_CLOCK_RATE; // samples: one second; what is longer is a jump of the clock
 const MAX_CONCEALED = 5_760; // samples: 120 ms, the longest Opus packet
-const SILENCE_AFTER = 100; // ms without a packet
-const SILENCE_LAG = 60; // ms that silence stays behind, so that sound which begins again is not cut
+const SILENCE_AFTER = 80; // ms that a packet is overdue
+const SILENCE_LAG = 40; // ms that silence stays behind, so that sound which begins again is not cut
 const SILENCE_STEP = 20; // ms
 const RUN_LIMIT = 2_000_000_000_000; // microseconds, 23 days, as in the other direction
 

@@ -4,7 +4,6 @@
 // The memory is one Buffer, made once and kept until the queue is garbage; it is never moved, and addresses of it are only used in
 // calls from here while `this` holds it. The kernel copies what it takes, so all of it is free again once a call has returned.
 
-import type { EgressStatistics } from "../rtc/egress.js";
 import {
   CMSG_LENGTH,
   CMSG_SPACE,
@@ -21,6 +20,16 @@ import {
 } from "./libc.js";
 import { type Address, addressOf } from "./library.js";
 import type { SocketAddress } from "./socket-address.js";
+
+/** Counted up by the queue; its owner may share one among several queues. */
+export type SendStatistics = {
+  datagrams: number;
+  bytes: number;
+  /** System calls made. */
+  calls: number;
+  /** Datagrams the kernel refused for good. */
+  failed: number;
+};
 
 export type SendQueueOptions = {
   /** Bytes of datagrams that may wait. Default 8 MiB (an upper bound: the system gives memory as it is first used). */
@@ -39,7 +48,7 @@ export class SendQueue {
   readonly address: Address;
   readonly #libc: LibC;
   readonly #fd: number;
-  readonly #statistics: EgressStatistics;
+  readonly #statistics: SendStatistics;
   readonly #maxMessages: number;
   /** All of the memory as 32-bit words, for what is written into structures. */
   readonly #words: Int32Array;
@@ -59,7 +68,7 @@ export class SendQueue {
   #segmentSize = 0;
   #segments = 0;
 
-  constructor(libc: LibC, fd: number, statistics: EgressStatistics, options: SendQueueOptions = {}) {
+  constructor(libc: LibC, fd: number, statistics: SendStatistics, options: SendQueueOptions = {}) {
     this.#libc = libc;
     this.#fd = fd;
     this.#statistics = statistics;

@@ -16,7 +16,7 @@ export class CipherWorkspace {
   readonly aes256Gcm: Address;
   readonly aes128Ctr: Address;
   readonly sha1: Address;
-  /** 0: IV (16), 16: tag (20), 40: word (4), 64: key (32). */
+  /** 0: IV (16), 16: tag (20) or additional data (12), 40: word (4), 64: key (32). */
   readonly bytes: Buffer;
   readonly view: DataView;
   readonly address: Address;
@@ -60,7 +60,7 @@ export class CipherWorkspace {
   }
 }
 
-/** Protects the RTP packets of one sender, each where it lies. SRTCP is rare and goes another way (srtp-portable). */
+/** Protects the RTP packets of one sender, each where it lies.  */
 export interface RtpProtector {
   /** Bytes the packet grows by. */
   readonly tagLength: number;
@@ -91,10 +91,7 @@ export type RtpProtectorOptions = {
 export function createRtpProtector(workspace: CipherWorkspace, keys: SrtpKeys, options: RtpProtectorOptions = {}): RtpProtector {
   const session = options.session ?? deriveSessionKeys(keys);
   if (keys.profile === "AES128_CM_SHA1_80") return new CounterProtector(workspace, session);
-  const functions = options.direct === false ? undefined : DirectGcm.load();
-  const cipher = keys.profile === "AEAD_AES_256_GCM" ? workspace.aes256Gcm : workspace.aes128Gcm;
-  const gcm = functions === undefined ? new EvpGcm(workspace, cipher, session.rtpKey) : new DirectGcm(functions, session.rtpKey);
-  return new GcmProtector(workspace, gcm, session.rtpSalt);
+  return new GcmProtector(workspace, createGcm(workspace, keys, session.rtpKey, options), session.rtpSalt);
 }
 
 class GcmProtector implements RtpProtector {
@@ -134,6 +131,58 @@ class GcmProtector implements RtpProtector {
   close(): void {
     this.#gcm.close();
   }
+}
+
+/** Protects the compound RTCP packets of one sender with AES-GCM, each where it lies. AES-CM goes by srtp-portable. */
+export class GcmRtcpProtector {
+  readonly #gcm: Gcm;
+  readonly #workspace: CipherWorkspace;
+  readonly #salt0: number;
+  readonly #salt1: number;
+  readonly #salt2: number;
+  #index = 0;
+
+  constructor(workspace: CipherWorkspace, keys: SrtpKeys, options: RtpProtectorOptions = {}) {
+    const session = options.session ?? deriveSessionKeys(keys);
+    this.#gcm = createGcm(workspace, keys, session.rtcpKey, options);
+    this.#workspace = workspace;
+    this.#salt0 = session.rtcpSalt.readInt32BE(0);
+    this.#salt1 = session.rtcpSalt.readInt32BE(4);
+    this.#salt2 = session.rtcpSalt.readInt32BE(8);
+  }
+
+  /**
+   * @param memory holds the packet at `offset`, and has room for RTCP_OVERHEAD bytes behind it
+   * @param address of `memory`
+   */
+  protect(memory: DataView, address: Address, offset: number, length: number): boolean {
+    const { view, address: scratch } = this.#workspace;
+    const index = this.#index;
+    this.#index = (index + 1) % 0x8000_0000; // RFC 3711 section 3.4: 31 bits
+    const ssrc = memory.getUint32(offset + 4);
+    // RFC 7714 section 9.1: 16 zero bits, SSRC, 16 zero bits, index
+    view.setInt32(0, this.#salt0 ^ (ssrc >>> 16));
+    view.setInt32(4, this.#salt1 ^ (ssrc << 16));
+    view.setInt32(8, this.#salt2 ^ index);
+    // section 9.2: the first 8 bytes and the index with its E bit are authenticated only
+    view.setUint32(AAD, memory.getUint32(offset));
+    view.setUint32(AAD + 4, ssrc);
+    view.setUint32(AAD + 8, index + 0x8000_0000);
+    const start = address + offset + RTCP_HEADER;
+    const isSealed = this.#gcm.seal(scratch, scratch + AAD, 12, start, start, length - RTCP_HEADER);
+    memory.setUint32(offset + length + TAG_LENGTH, index + 0x8000_0000);
+    return isSealed;
+  }
+
+  close(): void {
+    this.#gcm.close();
+  }
+}
+
+function createGcm(workspace: CipherWorkspace, keys: SrtpKeys, key: Buffer, options: RtpProtectorOptions): Gcm {
+  const functions = options.direct === false ? undefined : DirectGcm.load();
+  if (functions !== undefined) return new DirectGcm(functions, key);
+  return new EvpGcm(workspace, keys.profile === "AEAD_AES_256_GCM" ? workspace.aes256Gcm : workspace.aes128Gcm, key);
 }
 
 /** AES-GCM by EVP, where DirectGcm is not to be had. */
@@ -226,6 +275,11 @@ export const TAG_LENGTH = 16; // AEAD_AES_128_GCM and AEAD_AES_256_GCM, RFC 7714
 export const EVP_CTRL_AEAD_GET_TAG = 0x10; // evp.h
 export const EVP_CTRL_AEAD_SET_TAG = 0x11;
 
+/** Bytes that a protected RTCP packet is longer: tag and index. */
+export const RTCP_OVERHEAD = TAG_LENGTH + 4;
+
+const RTCP_HEADER = 8;
+const AAD = 16;
 const WORKSPACE_SIZE = 128;
 const WORD = 40;
 const KEY = 64;

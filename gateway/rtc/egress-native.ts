@@ -4,7 +4,14 @@ import { loadLibC } from "../native/libc.js";
 import type { Address } from "../native/library.js";
 import { SendQueue, type SendQueueOptions } from "../native/send-queue.js";
 import { parseSocketAddress, type SocketAddress } from "../native/socket-address.js";
-import { CipherWorkspace, createRtpProtector, MAX_TAG, type RtpProtector } from "../native/srtp-cipher.js";
+import {
+  CipherWorkspace,
+  createRtpProtector,
+  GcmRtcpProtector,
+  MAX_TAG,
+  RTCP_OVERHEAD,
+  type RtpProtector,
+} from "../native/srtp-cipher.js";
 import { deriveSessionKeys } from "../native/srtp-keys.js";
 import { PortableSrtpSender } from "../native/srtp-portable.js";
 import { StagingArea } from "../native/staging-area.js";
@@ -53,17 +60,7 @@ export class NativeEgress implements Egress {
 
   flush(): void {
     this.staging.clear();
-    if (this.#isClosed) return;
-    let isEmpty = true;
-    for (const queue of this.#queues) {
-      if (queue !== undefined && !queue.flush()) isEmpty = false;
-    }
-    if (isEmpty || this.#retry !== undefined) return;
-    this.#retry = setTimeout(() => {
-      this.#retry = undefined;
-      for (const queue of this.#queues) queue?.flush();
-      if (this.#queues.some((queue) => queue?.isEmpty === false)) this.flush();
-    }, RETRY_DELAY);
+    if (!this.#isClosed) this.#sendQueued();
   }
 
   close(): void {
@@ -74,6 +71,17 @@ export class NativeEgress implements Egress {
     for (const port of this.#ports) port.close();
     this.#queues.length = 0;
     this.workspace.close();
+  }
+
+  /** Sends what the kernel takes, and comes back for the rest. */
+  #sendQueued(): void {
+    let isEmpty = true;
+    for (const queue of this.#queues) if (queue !== undefined && !queue.flush()) isEmpty = false;
+    if (isEmpty || this.#retry !== undefined) return;
+    this.#retry = setTimeout(() => {
+      this.#retry = undefined;
+      this.#sendQueued();
+    }, RETRY_DELAY);
   }
 
   /** @returns undefined when there is no such socket, or it is of the other family */
@@ -109,7 +117,7 @@ class NativePort implements EgressPort {
   readonly #statistics: EgressStatistics;
   readonly #staging: StagingArea;
   readonly #rtp: RtpProtector;
-  readonly #rtcp: PortableSrtpSender;
+  readonly #rtcp: GcmRtcpProtector | PortableSrtpSender;
   readonly #tagLength: number;
   #queue: SendQueue | undefined;
   #address: SocketAddress | undefined;
@@ -121,7 +129,8 @@ class NativePort implements EgressPort {
     this.#staging = egress.staging;
     const session = deriveSessionKeys(keys);
     this.#rtp = createRtpProtector(egress.workspace, keys, { session });
-    this.#rtcp = new PortableSrtpSender(keys, session);
+    const isAead = keys.profile !== "AES128_CM_SHA1_80";
+    this.#rtcp = isAead ? new GcmRtcpProtector(egress.workspace, keys, { session }) : new PortableSrtpSender(keys, session);
     this.#tagLength = this.#rtp.tagLength;
     this.setRemote(remote);
   }
@@ -184,15 +193,25 @@ class NativePort implements EgressPort {
   }
 
   sendRtcp(packet: Buffer): number {
-    if (this.#queue === undefined || this.#address === undefined || this.#isClosed) return this.#drop();
+    const queue = this.#queue;
+    const rtcp = this.#rtcp;
+    if (queue === undefined || this.#address === undefined || this.#isClosed) return this.#drop();
     if (packet.length < 8 || packet.length > MAX_RTCP) return this.#drop();
-    return this.#egress.sendBytes(this.#rtcp.protectRtcp(packet), this.#queue, this.#address);
+    if (rtcp instanceof PortableSrtpSender) return this.#egress.sendBytes(rtcp.protectRtcp(packet), queue, this.#address);
+    const size = packet.length + RTCP_OVERHEAD;
+    const offset = queue.reserve(size);
+    if (offset < 0) return this.#drop();
+    queue.bytes.set(packet, offset);
+    if (!rtcp.protect(queue.view, queue.address, offset, packet.length)) return this.#drop();
+    queue.commit(size, this.#address);
+    return size;
   }
 
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#rtp.close();
+    if (this.#rtcp instanceof GcmRtcpProtector) this.#rtcp.close();
     this.#egress.forget(this);
   }
 

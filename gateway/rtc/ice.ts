@@ -13,6 +13,8 @@ type RemoteAddress = { readonly endpoint: Endpoint; priority: number; lastHeard:
 export class IceLiteAgent {
   /** The address media goes to: the peer's choice. */
   selected: Endpoint | undefined;
+  /** The address that the last check pushed out of the list, if it did. */
+  forgotten: Endpoint | undefined;
   /** The response to the last check, for the caller to send back to where the check came from. */
   response: Buffer | undefined;
   readonly statistics = { checks: 0, ignored: 0 };
@@ -37,6 +39,7 @@ export class IceLiteAgent {
   /** Takes a datagram that looks like STUN. After anything but `ignored`, `response` is to be sent. */
   receive(now: number, datagram: Buffer, from: Endpoint): IceVerdict {
     this.response = undefined;
+    this.forgotten = undefined;
     const message = parseStun(datagram);
     if (message === undefined || message.class !== "request") return this.#ignore();
     const credentials = this.#credentialsFor(message.username);
@@ -111,6 +114,7 @@ export class IceLiteAgent {
       const oldest = this.#addresses.reduce((a, b) => (a.lastHeard <= b.lastHeard ? a : b));
       if (now - oldest.lastHeard < SELECTED_SILENCE) return undefined;
       this.#addresses.splice(this.#addresses.indexOf(oldest), 1);
+      this.forgotten = oldest.endpoint;
     }
     const address = { endpoint: from, priority, lastHeard: now };
     this.#addresses.push(address);

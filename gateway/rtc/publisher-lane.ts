@@ -57,7 +57,7 @@ export class PublisherLane {
     if (track.state === "waiting") {
       if (part === "none") {
         track.skip(packet.sequenceNumber); // pictures that refer to what nobody has
-        if (packet.marker) this.#options.onKeyFrameNeeded();
+        this.#options.onKeyFrameNeeded();
         return;
       }
       track.state = "live";
@@ -106,7 +106,6 @@ export class PublisherLane {
     if (track.state === "new") {
       this.flush();
       track.begin(packet.sequenceNumber, this.#lane.nextSequenceNumber(kind));
-      if (kind === "video") this.#options.onKeyFrameNeeded();
     }
     this.clock.restart(kind);
     track.beginTime(packet.timestamp, Math.round(this.#lane.timestampAt(kind, now)));

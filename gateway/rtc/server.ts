@@ -1,23 +1,23 @@
-// EDGE: all WebRTC sessions of the gateway behind one UDP port. Opens the sockets, tells datagrams apart (by the user name of a
-// check, else by the address a signed check has come from), wakes sessions when something is due, and flushes once per turn.
+// EDGE: all WebRTC sessions of the gateway behind one UDP port. Opens the sockets, admits viewers, answers their offers, connects
+// them to their streams, and flushes what is to be sent once per turn.
 // Who closes whom: the gateway closes the server; the server closes its sessions, then egress and sockets, then the DTLS context.
 
 import { randomBytes, randomInt } from "node:crypto";
 
 import { type Config, vhostFor } from "../config/config.js";
-import type { Clock, TimerHandle } from "../hub/clock.js";
+import type { Clock } from "../hub/clock.js";
 import type { Hub, PacketLane, Play, StreamName } from "../hub/types.js";
 import { Refusal } from "../media/errors.js";
 import type { DtlsContext, Endpoint } from "../native/types.js";
 import { addressBytes } from "./address.js";
 import { gatherCandidates } from "./candidates.js";
+import type { EgressStatistics } from "./egress.js";
 import { FanOut } from "./fan-out.js";
 import type { RtcMachine, RtcNetwork } from "./network.js";
 import { parseOffer } from "./sdp.js";
 import { answerPlay, type Candidate, type IceCredentials, type PlayTracks } from "./sdp-answer.js";
 import { RtcSession, type SessionOwner } from "./session.js";
-import { isStun, usernameFragmentOf } from "./stun.js";
-import { TimerQueue } from "./timer-queue.js";
+import { SessionTable } from "./session-table.js";
 import { Viewer } from "./viewer.js";
 
 /** Where log lines go; a pino logger is one. */
@@ -61,13 +61,8 @@ export type RtcOffer = {
 
 export type RtcAnswer = { readonly id: string; readonly sdp: string };
 
-type Entry = {
-  readonly session: RtcSession;
-  readonly usernameFragment: string;
-  readonly play: Play;
-  readonly fanOut: FanOut;
-  readonly viewer: Viewer;
-};
+/** What a session is connected to within the gateway: the stream it plays. */
+type Attachment = { readonly play: Play; readonly fanOut: FanOut; readonly viewer: Viewer };
 
 export class RtcServer implements SessionOwner {
   readonly #options: RtcServerOptions;
@@ -75,26 +70,22 @@ export class RtcServer implements SessionOwner {
   #config: Config;
   readonly #dtls: DtlsContext;
   #network: RtcNetwork | undefined;
-  readonly #entries = new Map<string, Entry>();
-  readonly #byFragment = new Map<string, RtcSession>();
-  /** By address, then by port and local socket. */
-  readonly #byAddress = new Map<string, Map<number, RtcSession>>();
+  readonly #table: SessionTable;
+  /** By session id. */
+  readonly #attachments = new Map<string, Attachment>();
   readonly #fanOuts = new Map<PacketLane, FanOut>();
-  readonly #timers = new TimerQueue<RtcSession>();
   readonly #cname = randomBytes(9).toString("base64url");
-  #wakeAt = Number.POSITIVE_INFINITY;
-  #wake: TimerHandle | undefined;
   #flushIsDue = false;
+  /** Offers between admission and answer. */
   #pending = 0;
   #isClosed = false;
-  /** Datagrams that belong to no session. */
-  strayDatagrams = 0;
 
   constructor(options: RtcServerOptions) {
     this.#options = options;
     this.#clock = options.clock;
     this.#config = options.config;
     this.#dtls = options.machine.createDtls(options.config.rtcServer.ecdsa);
+    this.#table = new SessionTable(options.clock, () => this.#flushSoon());
   }
 
   /** Takes another configuration into use for the sessions to come: vhosts and candidates; sockets and certificate stay. */
@@ -108,7 +99,7 @@ export class RtcServer implements SessionOwner {
     this.#network = await this.#options.machine.openNetwork({
       listen: rtcServer.listen,
       family: rtcServer.ipFamily,
-      onDatagram: (datagram, from) => this.#receive(datagram, from),
+      onDatagram: (datagram, from) => this.#table.receive(datagram, from),
     });
   }
 
@@ -118,27 +109,36 @@ export class RtcServer implements SessionOwner {
   }
 
   get sessionCount(): number {
-    return this.#entries.size;
+    return this.#table.size;
   }
 
-  *sessions(): Iterable<RtcSession> {
-    for (const entry of this.#entries.values()) yield entry.session;
+  sessions(): Iterable<RtcSession> {
+    return this.#table;
   }
 
   session(id: string): RtcSession | undefined {
-    return this.#entries.get(id)?.session;
+    return this.#table.get(id);
   }
 
   hasSession(id: string): boolean {
-    return this.#entries.has(id);
+    return this.#table.get(id) !== undefined;
   }
 
   /** @returns false when there is no such session */
   closeSession(id: string, reason: string): boolean {
-    const session = this.#entries.get(id)?.session;
-    if (session === undefined) return false;
-    session.close(this.#clock.now(), reason);
-    return true;
+    const session = this.#table.get(id);
+    session?.close(this.#clock.now(), reason);
+    return session !== undefined;
+  }
+
+  /** Figures of all sessions together. */
+  get statistics(): {
+    readonly sessions: number;
+    readonly strayDatagrams: number;
+    readonly egress: EgressStatistics | undefined;
+  } {
+    const { size, strayDatagrams } = this.#table;
+    return { sessions: size, strayDatagrams, egress: this.#network?.egress.statistics };
   }
 
   /** WHEP. @throws Refusal with a reason that is shown to the viewer */
@@ -173,7 +173,7 @@ export class RtcServer implements SessionOwner {
     let fanOut: FanOut | undefined;
     try {
       if (this.#isClosed) throw new Refusal("overloaded", "the gateway is shutting down");
-      if (this.#byFragment.has(ice.usernameFragment)) throw new Refusal("bad-request", "this ice-ufrag is in use");
+      if (this.#table.hasFragment(ice.usernameFragment)) throw new Refusal("bad-request", "this ice-ufrag is in use");
       fanOut = this.#fanOutFor(play.stream.packets, network);
       const { rtc } = vhostFor(this.#config, offer.name.vhost);
       const used = new Set<number>();
@@ -210,9 +210,8 @@ export class RtcServer implements SessionOwner {
         stunTimeout: rtc.stunTimeout,
         owner: this,
       });
-      this.#entries.set(id, { session, usernameFragment: ice.usernameFragment, play, fanOut, viewer });
-      this.#byFragment.set(ice.usernameFragment, session);
-      this.#schedule(session);
+      this.#attachments.set(id, { play, fanOut, viewer });
+      this.#table.add(session);
       const { app, stream } = offer.name;
       this.#options.log.info({ id, stream: `${app}/${stream}`, address: offer.address }, "WebRTC viewer admitted");
       return { id, sdp: negotiated.answer };
@@ -228,8 +227,8 @@ export class RtcServer implements SessionOwner {
     if (this.#isClosed) return;
     this.#isClosed = true;
     const now = this.#clock.now();
-    for (const { session } of [...this.#entries.values()]) session.close(now, reason);
-    this.#wake?.cancel();
+    for (const session of [...this.#table]) session.close(now, reason);
+    this.#table.close();
     this.#network?.egress.flush();
     this.#network?.egress.close();
     await this.#network?.close();
@@ -240,90 +239,29 @@ export class RtcServer implements SessionOwner {
   // --- SessionOwner
 
   onAddress(session: RtcSession, endpoint: Endpoint): void {
-    let ports = this.#byAddress.get(endpoint.address);
-    if (ports === undefined) {
-      ports = new Map();
-      this.#byAddress.set(endpoint.address, ports);
-    }
-    const key = portKey(endpoint);
-    const owner = ports.get(key);
-    if (owner === session) return;
-    // An address changes hands only when its session has gone quiet: nobody may take a live viewer's address by a forged source.
-    if (owner !== undefined && !owner.isSilent(this.#clock.now())) return;
-    ports.set(key, session);
+    this.#table.learnAddress(session, endpoint);
+  }
+
+  onAddressGone(session: RtcSession, endpoint: Endpoint): void {
+    this.#table.forgetAddress(session, endpoint);
   }
 
   onConnected(session: RtcSession): void {
-    const entry = this.#entries.get(session.id);
-    if (entry === undefined) return;
-    entry.fanOut.add(entry.viewer);
-    this.#options.log.debug(
-      { id: session.id, ms: Math.round(this.#clock.now() - session.createdAt) },
-      "WebRTC session connected",
-    );
+    const attachment = this.#attachments.get(session.id);
+    attachment?.fanOut.add(attachment.viewer);
+    const ms = Math.round(this.#clock.now() - session.createdAt);
+    this.#options.log.debug({ id: session.id, ms }, "WebRTC session connected");
   }
 
   onClosed(session: RtcSession, reason: string): void {
-    const entry = this.#entries.get(session.id);
-    if (entry === undefined) return;
-    this.#entries.delete(session.id);
-    this.#byFragment.delete(entry.usernameFragment);
-    for (const { address, port, socket } of session.ice.addresses) {
-      const ports = this.#byAddress.get(address);
-      const key = portKey({ address, port, socket });
-      if (ports?.get(key) === session) ports.delete(key);
-      if (ports?.size === 0) this.#byAddress.delete(address);
-    }
-    this.#timers.remove(session);
-    entry.fanOut.remove(entry.viewer);
-    this.#release(entry.fanOut);
-    entry.play.end(reason);
+    this.#table.remove(session);
+    const attachment = this.#attachments.get(session.id);
+    this.#attachments.delete(session.id);
+    attachment?.fanOut.remove(attachment.viewer);
+    if (attachment !== undefined) this.#release(attachment.fanOut);
+    attachment?.play.end(reason);
     this.#flushSoon();
     this.#options.log.info({ id: session.id, reason, ...session.statistics() }, "WebRTC viewer left");
-  }
-
-  // --- Datagrams and time
-
-  #receive(datagram: Buffer, from: Endpoint): void {
-    const session = isStun(datagram)
-      ? this.#byFragment.get(usernameFragmentOf(datagram) ?? "")
-      : this.#byAddress.get(from.address)?.get(portKey(from));
-    if (session === undefined) {
-      this.strayDatagrams++;
-      return;
-    }
-    session.receive(this.#clock.now(), datagram, from);
-    this.#schedule(session);
-    this.#flushSoon();
-  }
-
-  #schedule(session: RtcSession): void {
-    const due = session.nextTimeout();
-    if (due === session.due) return;
-    this.#timers.set(session, due);
-    this.#arm();
-  }
-
-  #arm(): void {
-    const due = this.#timers.first?.due ?? Number.POSITIVE_INFINITY;
-    if (due >= this.#wakeAt) return;
-    this.#wake?.cancel();
-    this.#wakeAt = due;
-    this.#wake = this.#clock.after(Math.max(0, due - this.#clock.now()), () => this.#onTimer());
-  }
-
-  #onTimer(): void {
-    this.#wakeAt = Number.POSITIVE_INFINITY;
-    this.#wake = undefined;
-    if (this.#isClosed) return;
-    const now = this.#clock.now();
-    for (let session = this.#timers.first; session !== undefined && session.due <= now; session = this.#timers.first) {
-      session.onTimeout(now);
-      // A session that closed has left the queue; one that forgot what was due must not keep us here.
-      if (!session.isClosed()) this.#timers.set(session, Math.max(session.nextTimeout(), now + MIN_WAIT));
-    }
-    this.#arm();
-    this.#flushSoon();
   }
 
   #flushSoon(): void {
@@ -344,7 +282,7 @@ export class RtcServer implements SessionOwner {
     if (network === undefined || this.#isClosed) throw new Refusal("unavailable", "WebRTC is not running");
     if (!vhostFor(this.#config, name.vhost).rtc.enabled) throw new Refusal("unavailable", "WebRTC is switched off (rtc.enabled)");
     const limit = this.#options.maxSessions ?? 5_000;
-    if (this.#entries.size + this.#pending >= limit) throw new Refusal("overloaded", `all ${limit} WebRTC sessions are taken`);
+    if (this.#table.size + this.#pending >= limit) throw new Refusal("overloaded", `all ${limit} WebRTC sessions are taken`);
     return network;
   }
 
@@ -354,7 +292,7 @@ export class RtcServer implements SessionOwner {
     if (!/^[A-Za-z0-9+/]{4,32}$/.test(usernameFragment))
       throw new Refusal("bad-request", "ice-ufrag: 4 to 32 letters, digits, + or /");
     if (!/^[A-Za-z0-9+/]{22,32}$/.test(password)) throw new Refusal("bad-request", "ice-pwd: 22 to 32 letters, digits, + or /");
-    if (this.#byFragment.has(usernameFragment)) throw new Refusal("bad-request", "this ice-ufrag is in use");
+    if (this.#table.hasFragment(usernameFragment)) throw new Refusal("bad-request", "this ice-ufrag is in use");
     return { usernameFragment, password };
   }
 
@@ -407,7 +345,9 @@ export class RtcServer implements SessionOwner {
 
   #endFanOut(fanOut: FanOut, reason: string): void {
     const now = this.#clock.now();
-    for (const entry of [...this.#entries.values()]) if (entry.fanOut === fanOut) entry.session.close(now, reason);
+    for (const session of [...this.#table]) {
+      if (this.#attachments.get(session.id)?.fanOut === fanOut) session.close(now, reason);
+    }
   }
 }
 
@@ -420,10 +360,6 @@ function tracksOf(lane: PacketLane): PlayTracks {
     video: { kind: "video", codec: "h264", clockRate: 90_000, formatParameters: "packetization-mode=1;profile-level-id=42e01f" },
     audio: { kind: "audio", codec: "opus", clockRate: 48_000, channels: 2, formatParameters: "" },
   };
-}
-
-function portKey(endpoint: Endpoint): number {
-  return endpoint.port * 256 + endpoint.socket;
 }
 
 function random32(): number {
@@ -440,4 +376,3 @@ function newSsrc(used: Set<number>): number {
 }
 
 const STREAM_ID = "sluice";
-const MIN_WAIT = 1; // ms

@@ -29,6 +29,8 @@ export type SessionOptions = {
 export interface SessionOwner {
   /** Datagrams from this address belong to the session: a signed check has come from it. */
   onAddress(session: RtcSession, endpoint: Endpoint): void;
+  /** The address is one of too many and the session has forgotten it. */
+  onAddressGone(session: RtcSession, endpoint: Endpoint): void;
   onConnected(session: RtcSession): void;
   /** Once. */
   onClosed(session: RtcSession, reason: string): void;
@@ -155,7 +157,8 @@ export class RtcSession {
     if (verdict === "refused") return;
     this.#lastHeard = now;
     this.#lastFrom = from;
-    this.#options.owner.onAddress(this, from);
+    if (ice.forgotten !== undefined) this.#options.owner.onAddressGone(this, ice.forgotten);
+    if (ice.knows(from)) this.#options.owner.onAddress(this, from);
     if (this.state === "new") this.state = "ice";
     if (verdict !== "selected") return;
     this.#port?.setRemote(from);

@@ -44,7 +44,8 @@ export class RtcpReader {
       if (size < 8 || end > compound.length) return false;
       if ((compound[at] ?? 0) & 0x20) {
         const padding = compound[end - 1] ?? 0;
-        if (end !== compound.length || padding === 0 || padding % 4 !== 0 || padding > size - 8) return false;
+        // Transport-wide feedback is padded by one to three bytes, whatever RFC 3550 says about multiples of four.
+        if (end !== compound.length || padding === 0 || padding > size - 8) return false;
       }
       at = end;
     }

@@ -4,7 +4,7 @@ import { test } from "node:test";
 
 import { addressOf } from "../../gateway/native/library.js";
 import { createSrtpReceiver } from "../../gateway/native/srtp.js";
-import { CipherWorkspace, createRtpProtector, MAX_TAG } from "../../gateway/native/srtp-cipher.js";
+import { CipherWorkspace, createRtpProtector, GcmRtcpProtector, MAX_TAG } from "../../gateway/native/srtp-cipher.js";
 import { deriveSessionKeys, type SessionKeys } from "../../gateway/native/srtp-keys.js";
 import { PortableSrtpSender } from "../../gateway/native/srtp-portable.js";
 import type { SrtpKeys, SrtpProfile } from "../../gateway/native/types.js";
@@ -105,6 +105,20 @@ test("protects the RTCP packet of RFC 7714 section 17.1", () => {
     hex(`81c8000d 4d617273 63e94885 dcdab67c a727d766 2f6b7e99 7ff5c0f7 6c06f32d c676a5f1 730d6fda 4ce09b46 86303ded
     0bb9275b c84aa458 96cf4d2f c5abf872 45d9eade 800005d4`);
   assert.equal(sender.protectRtcp(RTCP).toString("hex"), expected.toString("hex"));
+
+  const workspace = new CipherWorkspace();
+  for (const direct of [true, false]) {
+    const protector = new GcmRtcpProtector(workspace, keys, { session: VECTORS[0].keys, direct });
+    const memory = Buffer.alloc(1024);
+    const view = new DataView(memory.buffer, memory.byteOffset, memory.length);
+    for (let index = 0; index <= 0x5d4; index++) {
+      RTCP.copy(memory, 100);
+      assert.ok(protector.protect(view, addressOf(memory), 100, RTCP.length));
+    }
+    assert.equal(memory.toString("hex", 100, 100 + expected.length), expected.toString("hex"));
+    protector.close();
+  }
+  workspace.close();
 });
 
 test("AES-CM keeps to RFC 3711 appendix B.2 and the native and the portable sender agree at all lengths", () => {

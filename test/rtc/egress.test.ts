@@ -137,3 +137,57 @@ for (const kind of KINDS) {
     }
   });
 }
+
+for (const kind of KINDS) {
+  test(`${kind.name}: what is outside the bounds is dropped and counted, and the peer is followed when it moves`, {
+    timeout: 10_000,
+  }, async () => {
+    const sockets = await openUdpSockets({
+      listen: [{ host: "127.0.0.1", port: 0 }],
+      onDatagram: () => {},
+      portable: kind.portable,
+    });
+    const egress = kind.create(sockets);
+    const [first, second] = [await Peer.open(), await Peer.open()];
+    try {
+      const keys = keysOf("AEAD_AES_128_GCM");
+      const receiver = createSrtpReceiver(keys);
+      const port = egress.open(keys, { socket: 0, address: "127.0.0.1", port: first.port });
+      const good = egress.stage(Buffer.from("good"));
+      const send = (staged: number, extension?: Buffer): number => port.sendRtp(staged, 96, 1, 0, 1, extension, -1);
+      assert.equal(egress.stage(Buffer.alloc(1401)), -1);
+      assert.equal(egress.stage(Buffer.alloc(10), 256), -1);
+      assert.equal(egress.stage(Buffer.alloc(10), -1), -1);
+      for (const staged of [-1, good + 1, good + 1_000_000, Number.NaN]) assert.equal(send(staged), 0);
+      for (const length of [1, 3, 68]) assert.equal(send(good, Buffer.alloc(length)), 0);
+      for (const length of [0, 7, 1401]) assert.equal(port.sendRtcp(Buffer.alloc(length)), 0);
+      assert.equal(egress.statistics.dropped, 10);
+      assert.ok(send(good) > 0);
+      egress.flush();
+      assert.equal(send(good), 0, "staged before the flush");
+      assert.equal(receiver.unprotectRtp((await first.take(1))[0] ?? Buffer.alloc(0))?.toString("latin1", 12), "good");
+
+      port.setRemote({ socket: 0, address: "127.0.0.1", port: second.port });
+      assert.ok(port.sendRtp(egress.stage(Buffer.from("moved")), 96, 2, 0, 1, undefined, -1) > 0);
+      egress.flush();
+      assert.equal(receiver.unprotectRtp((await second.take(1))[0] ?? Buffer.alloc(0))?.toString("latin1", 12), "moved");
+      assert.deepEqual(first.received, []);
+      port.setRemote({ socket: 9, address: "nowhere", port: 0 });
+      port.sendRtp(egress.stage(Buffer.from("lost")), 96, 3, 0, 1, undefined, -1);
+      egress.flush();
+      port.close();
+      port.close();
+      assert.equal(port.sendRtp(egress.stage(Buffer.from("closed")), 96, 4, 0, 1, undefined, -1), 0);
+      receiver.close();
+    } finally {
+      egress.close();
+      egress.close();
+      assert.throws(() => egress.open(keysOf("AEAD_AES_128_GCM"), { socket: 0, address: "127.0.0.1", port: 1 }), TypeError);
+      egress.sendPlain(Buffer.alloc(1), { socket: 0, address: "127.0.0.1", port: first.port });
+      egress.flush();
+      first.close();
+      second.close();
+      await sockets.close();
+    }
+  });
+}

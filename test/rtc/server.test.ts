@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { parseConfig } from "../../gateway/config/read.js";
 import { Refusal } from "../../gateway/media/errors.js";
 import { PacketSource, pictureOf } from "../support/packet-source.js";
 import { FAKE_WRONG_CERTIFICATE } from "../support/rtc-fakes.js";
@@ -452,4 +453,74 @@ test("a full send queue costs packets, not the session, and the burst goes on", 
   assert.equal(session?.state, "connected");
   assert.ok((session?.statistics()["dropped"] as number) > 0);
   assert.ok(videoOf(peer).packets.size > 100);
+});
+
+test("a browser is told the lasting playout delay after the burst, and spared the mid once it has reported", async () => {
+  const { rtc, play } = await world();
+  const peer = await rtc.join();
+  peer.start();
+  play(4_000);
+  const packets = videoOf(peer).inOrder;
+  const delays = packets.map((packet) => /^bede000341....9.3052([0-9a-f]{6})/.exec(packet.extension?.toString("hex") ?? "")?.[1]);
+  assert.equal(delays[0], "000000");
+  const lasting = delays.indexOf("000fff");
+  assert.ok(lasting > 100 && delays.slice(0, lasting).every((delay) => delay === "000000"), "the burst is shown at once");
+  assert.ok(delays.filter((delay) => delay === "000fff").length >= 5);
+  assert.equal(delays.at(-1), undefined);
+  assert.ok(
+    packets
+      .at(-1)
+      ?.extension?.toString("hex")
+      .startsWith("bede0001" + "41"),
+    "the transport-wide number stays",
+  );
+});
+
+test("nobody takes a live viewer's address by checks that claim to come from it", async () => {
+  const { rtc, play } = await world();
+  const viewer = await rtc.join({ nacks: false, client: "ndc" });
+  viewer.start();
+  play(1_000);
+  const attacker = await rtc.join();
+  const [victim] = [...rtc.routes.keys()];
+  assert.ok(victim !== undefined);
+  const [address = "", port = ""] = victim.split(":");
+  attacker.up.send = (datagram) => rtc.receive(datagram, { socket: 0, address, port: Number(port) });
+  attacker.check();
+  play(100);
+  const resent = (): number => rtc.rtc.session(viewer.id)?.statistics()["resent"] as number;
+  viewer.nack(videoOf(viewer), [videoOf(viewer).highest]);
+  play(200);
+  assert.equal(resent(), 1, "its feedback still reaches its own session");
+});
+
+test("a session that has ended leaves no address behind, however many it had", async () => {
+  const { rtc, play } = await world();
+  const viewer = await rtc.join();
+  viewer.start();
+  play(500);
+  const ports = Array.from({ length: 40 }, (_, index) => 30_000 + index);
+  for (const port of ports) {
+    viewer.up.send = (datagram) => rtc.receive(datagram, { socket: 0, address: "198.51.100.1", port });
+    viewer.check({ useCandidate: false });
+    play(1_000);
+  }
+  rtc.rtc.closeSession(viewer.id, "over");
+  viewer.stop();
+  const before = rtc.rtc.statistics.strayDatagrams;
+  for (const port of ports) rtc.receive(Buffer.from([0x80, 200, 0, 0]), { socket: 0, address: "198.51.100.1", port });
+  assert.equal(rtc.rtc.statistics.strayDatagrams, before + 40);
+});
+
+test("takes other settings of a vhost into use for the sessions to come", async () => {
+  const rtc = new RtcWorld();
+  await rtc.start();
+  await rtc.publish();
+  const { config } = parseConfig(
+    "rtc_server { enabled on; candidate 203.0.113.5; } vhost __defaultVhost__ { rtc { enabled on; nack off; } }",
+  );
+  rtc.rtc.configure(config);
+  const { sdp } = await rtc.rtc.play(rtc.offer());
+  assert.ok(!/ nack\r\n/.test(sdp));
+  assert.match(sdp, /203\.0\.113\.5 8000/);
 });

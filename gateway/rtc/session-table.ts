@@ -1,0 +1,132 @@
+// All sessions behind the media sockets: which one a datagram is for (by the user name of a check, else by the address a signed
+// check has come from), and which one is to be woken next.
+
+import type { Clock, TimerHandle } from "../hub/clock.js";
+import type { Endpoint } from "../native/types.js";
+import type { RtcSession } from "./session.js";
+import { isStun, usernameFragmentOf } from "./stun.js";
+import { TimerQueue } from "./timer-queue.js";
+
+export class SessionTable {
+  /** Datagrams that belong to no session. */
+  strayDatagrams = 0;
+  readonly #clock: Clock;
+  readonly #onWork: () => void;
+  readonly #byId = new Map<string, RtcSession>();
+  readonly #byFragment = new Map<string, RtcSession>();
+  /** By address, then by port and local socket. */
+  readonly #byAddress = new Map<string, Map<number, RtcSession>>();
+  readonly #timers = new TimerQueue<RtcSession>();
+  #wakeAt = Number.POSITIVE_INFINITY;
+  #wake: TimerHandle | undefined;
+
+  /** @param onWork called after sessions have run: something may wait to be sent */
+  constructor(clock: Clock, onWork: () => void) {
+    this.#clock = clock;
+    this.#onWork = onWork;
+  }
+
+  get size(): number {
+    return this.#byId.size;
+  }
+
+  get(id: string): RtcSession | undefined {
+    return this.#byId.get(id);
+  }
+
+  [Symbol.iterator](): Iterator<RtcSession> {
+    return this.#byId.values();
+  }
+
+  hasFragment(usernameFragment: string): boolean {
+    return this.#byFragment.has(usernameFragment);
+  }
+
+  add(session: RtcSession): void {
+    this.#byId.set(session.id, session);
+    this.#byFragment.set(session.ice.local.usernameFragment, session);
+    this.#schedule(session);
+  }
+
+  /** Idempotent. */
+  remove(session: RtcSession): void {
+    if (!this.#byId.delete(session.id)) return;
+    this.#byFragment.delete(session.ice.local.usernameFragment);
+    for (const endpoint of session.ice.addresses) this.forgetAddress(session, endpoint);
+    this.#timers.remove(session);
+  }
+
+  /** From now on datagrams from there are the session's. */
+  learnAddress(session: RtcSession, endpoint: Endpoint): void {
+    let ports = this.#byAddress.get(endpoint.address);
+    if (ports === undefined) {
+      ports = new Map();
+      this.#byAddress.set(endpoint.address, ports);
+    }
+    const key = portKey(endpoint);
+    const owner = ports.get(key);
+    // An address changes hands only when its session has gone quiet: nobody may take a live viewer's address by a forged source.
+    if (owner !== undefined && owner !== session && !owner.isSilent(this.#clock.now())) return;
+    ports.set(key, session);
+  }
+
+  forgetAddress(session: RtcSession, endpoint: Endpoint): void {
+    const ports = this.#byAddress.get(endpoint.address);
+    const key = portKey(endpoint);
+    if (ports?.get(key) === session) ports.delete(key);
+    if (ports?.size === 0) this.#byAddress.delete(endpoint.address);
+  }
+
+  receive(datagram: Buffer, from: Endpoint): void {
+    const session = isStun(datagram)
+      ? this.#byFragment.get(usernameFragmentOf(datagram) ?? "")
+      : this.#byAddress.get(from.address)?.get(portKey(from));
+    if (session === undefined) {
+      this.strayDatagrams++;
+      return;
+    }
+    session.receive(this.#clock.now(), datagram, from);
+    this.#schedule(session);
+    this.#onWork();
+  }
+
+  /** Wakes nobody any more. */
+  close(): void {
+    this.#wake?.cancel();
+    this.#wakeAt = Number.NEGATIVE_INFINITY;
+  }
+
+  #schedule(session: RtcSession): void {
+    const due = session.nextTimeout();
+    if (due === session.due) return;
+    this.#timers.set(session, due);
+    this.#arm();
+  }
+
+  /** One timer for all, set anew when somebody is due before it. */
+  #arm(): void {
+    const due = this.#timers.first?.due ?? Number.POSITIVE_INFINITY;
+    if (due >= this.#wakeAt) return;
+    this.#wake?.cancel();
+    this.#wakeAt = due;
+    this.#wake = this.#clock.after(Math.max(0, due - this.#clock.now()), () => this.#onTimer());
+  }
+
+  #onTimer(): void {
+    this.#wakeAt = Number.POSITIVE_INFINITY;
+    const now = this.#clock.now();
+    for (let session = this.#timers.first; session !== undefined && session.due <= now; session = this.#timers.first) {
+      session.onTimeout(now);
+      // A session that closed has left the queue; one that forgot what was due must not keep us here.
+      if (!session.isClosed()) this.#timers.set(session, Math.max(session.nextTimeout(), now + MIN_WAIT));
+    }
+    this.#arm();
+    this.#onWork();
+  }
+}
+
+function portKey(endpoint: Endpoint): number {
+  return endpoint.port * 256 + endpoint.socket;
+}
+
+const MIN_WAIT = 1; // ms

@@ -1,0 +1,164 @@
+// How a viewer's video gets on: with the group of pictures under way at first, faster than real time and paced, then live; and what
+// happens when the viewer loses the picture (docs/architecture.md, "Joining").
+
+import type { PacketLane } from "../hub/types.js";
+import { CatchUp } from "../rtp/catch-up.js";
+import type { MediaPacket } from "../rtp/packet.js";
+import { CATCH_UP_DELAY, LASTING_DELAY, type Outgoing, type OutgoingTrack } from "./outgoing.js";
+
+/** `waiting` for a key frame, `catching-up` with the group under way, `live`. */
+export type VideoFeedState = "new" | "waiting" | "catching-up" | "live";
+
+export class VideoFeed {
+  state: VideoFeedState = "new";
+  /** Times the viewer said that it had lost the picture. */
+  picturesLost = 0;
+  readonly #lane: PacketLane;
+  readonly #outgoing: Outgoing;
+  readonly #track: OutgoingTrack;
+  #catchUp: CatchUp | undefined;
+  /** Bytes that may be sent now, and bytes per ms. */
+  #credit = 0;
+  #rate = 0;
+  #burstDue = Number.POSITIVE_INFINITY;
+  #slowedAt = Number.NEGATIVE_INFINITY;
+  #startedAt = Number.NEGATIVE_INFINITY;
+  #doneAt = Number.NEGATIVE_INFINITY;
+  #lastKeyFrame = Number.NEGATIVE_INFINITY;
+  /** When a key frame is asked for again, or a viewer without picture gets the group once more. */
+  #keyFrameDue = Number.POSITIVE_INFINITY;
+
+  constructor(lane: PacketLane, outgoing: Outgoing, track: OutgoingTrack) {
+    this.#lane = lane;
+    this.#outgoing = outgoing;
+    this.#track = track;
+  }
+
+  start(now: number): void {
+    const start = this.#lane.keyFrameStart;
+    if (start === undefined) this.#wait(now, "a viewer has joined");
+    else this.#beginCatchUp(now, start);
+  }
+
+  /** A live packet; the lane's history holds it already. */
+  write(now: number, packet: MediaPacket, staged: number): void {
+    if (packet.startsKeyFrame) {
+      this.#lastKeyFrame = now;
+      if (this.state === "waiting") this.#goLive();
+    }
+    if (this.state === "live") this.#outgoing.send(now, this.#track, packet, staged, 0, LASTING_DELAY);
+  }
+
+  /** The viewer cannot decode what it has. A source that can make a key frame is asked; else the group is sent once more. */
+  pictureLost(now: number): void {
+    this.picturesLost++;
+    if (this.state !== "live" || now - this.#doneAt < PICTURE_LOSS_GRACE) return;
+    this.#lane.requestKeyFrame("a viewer has lost the picture");
+    if (this.#keyFrameDue === Number.POSITIVE_INFINITY) this.#keyFrameDue = now + KEY_FRAME_PATIENCE;
+  }
+
+  /** The viewer misses packets: while catching up the burst may be more than the path takes. */
+  packetsLost(now: number): void {
+    if (this.state !== "catching-up" || now - this.#slowedAt < SLOWDOWN_INTERVAL) return;
+    this.#slowedAt = now;
+    this.#rate = Math.max(MIN_RATE / 2, this.#rate * 0.7);
+  }
+
+  onTimeout(now: number): void {
+    if (now >= this.#burstDue) this.#nextBurst(now);
+    if (now >= this.#keyFrameDue) this.#keyFrameOverdue(now);
+  }
+
+  nextTimeout(): number {
+    return Math.min(this.#burstDue, this.#keyFrameDue);
+  }
+
+  #wait(now: number, reason: string): void {
+    this.state = "waiting"; // never from the middle of a group
+    this.#lane.requestKeyFrame(reason);
+    this.#keyFrameDue = now + KEY_FRAME_RETRY;
+  }
+
+  #goLive(): void {
+    this.state = "live";
+    this.#keyFrameDue = Number.POSITIVE_INFINITY;
+  }
+
+  #keyFrameOverdue(now: number): void {
+    this.#keyFrameDue = Number.POSITIVE_INFINITY;
+    if (this.state === "waiting") {
+      this.start(now);
+      return;
+    }
+    if (this.state !== "live" || now - this.#lastKeyFrame <= KEY_FRAME_PATIENCE) return;
+    const start = this.#lane.keyFrameStart;
+    if (start === undefined) this.#wait(now, "a viewer has lost the picture");
+    else if (now - this.#startedAt >= CATCH_UP_INTERVAL) this.#beginCatchUp(now, start);
+    else this.#keyFrameDue = this.#startedAt + CATCH_UP_INTERVAL;
+  }
+
+  #beginCatchUp(now: number, start: number): void {
+    const catchUp = new CatchUp(this.#lane, start, this.#track.sender.lastTimestamp);
+    this.#catchUp = catchUp;
+    this.state = "catching-up";
+    this.#keyFrameDue = Number.POSITIVE_INFINITY;
+    this.#startedAt = now;
+    this.#lastKeyFrame = now;
+    this.#track.introduceAgain();
+    this.#rate = Math.max(MIN_RATE, Math.min(MAX_RATE, catchUp.totalBytes / CATCH_UP_TIME));
+    this.#credit = Math.max(MIN_FIRST_BURST, Math.min(MAX_FIRST_BURST, catchUp.keyFrameBytes));
+    this.#pump(now, catchUp);
+  }
+
+  #nextBurst(now: number): void {
+    const catchUp = this.#catchUp;
+    if (catchUp === undefined) return;
+    const elapsed = Math.min(now - this.#burstDue + BURST_INTERVAL, MAX_BURST_INTERVAL);
+    this.#credit = Math.min(0, this.#credit) + elapsed * this.#rate;
+    this.#pump(now, catchUp);
+  }
+
+  #pump(now: number, catchUp: CatchUp): void {
+    const { egress } = this.#outgoing;
+    while (this.#credit > 0) {
+      const packet = catchUp.next();
+      if (packet === undefined) break;
+      let staged = egress.stage(packet.payload);
+      if (staged === -1) {
+        egress.flush(); // many viewers have joined in this turn
+        staged = egress.stage(packet.payload);
+      }
+      const size = this.#outgoing.send(now, this.#track, packet, staged, catchUp.timestampDelta, CATCH_UP_DELAY);
+      if (size === 0) {
+        this.#credit = 0; // the send queue is full: a NACK will bring this one back
+        this.#rate = Math.max(MIN_RATE, this.#rate / 2);
+      }
+      this.#credit -= packet.payload.length;
+    }
+    if (catchUp.state === "running") {
+      this.#burstDue = now + BURST_INTERVAL;
+      return;
+    }
+    this.#catchUp = undefined;
+    this.#burstDue = Number.POSITIVE_INFINITY;
+    if (catchUp.state === "live") {
+      this.#goLive();
+      this.#doneAt = now;
+    } else {
+      this.start(now);
+    }
+  }
+}
+
+const BURST_INTERVAL = 5; // ms
+const MAX_BURST_INTERVAL = 20; // ms of credit at most, after a late wake-up
+const CATCH_UP_TIME = 250; // ms in which a group should be through
+const MIN_RATE = 2_500; // bytes per ms: 20 Mbit/s
+const MAX_RATE = 12_500; // 100 Mbit/s
+const SLOWDOWN_INTERVAL = 20; // ms
+const MIN_FIRST_BURST = 16_000; // bytes
+const MAX_FIRST_BURST = 80_000; // what a default receive buffer of 208 KiB takes at once, overhead included
+const CATCH_UP_INTERVAL = 3_000; // ms between two catch-ups of one viewer
+const PICTURE_LOSS_GRACE = 500; // ms after a catch-up in which a PLI speaks of the time before
+const KEY_FRAME_PATIENCE = 300; // ms that a source has to answer a request
+const KEY_FRAME_RETRY = 1_000; // ms
