@@ -16,10 +16,12 @@ export type StartFacts = {
   readonly ffmpeg: { readonly path: string; readonly version: string } | undefined;
   /** What is missing on this machine, as sentences. */
   readonly shortcomings: readonly string[];
+  /** This is a clone of the repository, which has `npm run demo`, not an installed package. */
+  readonly hasDemo: boolean;
 };
 
 /** The block printed once the gateway runs. */
-export function describeStarted(config: Config, { version, addresses, ffmpeg, shortcomings }: StartFacts): string {
+export function describeStarted(config: Config, { version, addresses, ffmpeg, shortcomings, hasDemo }: StartFacts): string {
   const opened = (directive: string, configured: readonly ListenAddress[]): readonly ListenAddress[] => {
     const found = addresses.http.filter((address) => address.directive === directive);
     return found.length > 0 ? found : configured;
@@ -54,7 +56,7 @@ export function describeStarted(config: Config, { version, addresses, ffmpeg, sh
 
   const width = Math.max(...lines.map(([name]) => name.length));
   const table = lines.map(([name, text]) => `  ${name.padEnd(width)}  ${text}`).join("\n");
-  return `Sluice ${version} is running. Ctrl-C ends it; "npm run demo" pushes a test picture.\n\n${table}\n`;
+  return `Sluice ${version} is running. Ctrl-C ends it${hasDemo ? '; "npm run demo" pushes a test picture' : ""}.\n\n${table}\n`;
 }
 
 /** Where viewers are told to send media: the usual reason for a player that stays black. */

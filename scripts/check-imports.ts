@@ -35,7 +35,7 @@ const RULES: Readonly<Record<string, Rule>> = {
   },
 
   "gateway/native": { may: ["gateway/media"], mayTypes: ["gateway/rtc/egress"], edges: "*" },
-  "gateway/rtmp": { may: ["gateway/media", "gateway/hub", "gateway/config/config"], edges: ["server", "client"] },
+  "gateway/rtmp": { may: ["gateway/media", "gateway/hub", "gateway/config/config"], edges: ["server", "connection", "client"] },
   "gateway/rtc": {
     may: ["gateway/media", "gateway/hub", "gateway/rtp", "gateway/config/config", "gateway/native"], // and nobody else imports native
     edges: "*",

@@ -33,7 +33,7 @@ async function main(): Promise<number> {
     console.error(options);
     return options === HELP ? 0 : 1;
   }
-  const { url, ffmpeg, watch, args } = options;
+  const { url, ffmpeg, watch, args, seconds } = options;
   const missing = ffmpegProblem(ffmpeg);
   if (missing !== undefined) {
     console.error(missing);
@@ -42,6 +42,8 @@ async function main(): Promise<number> {
 
   const stopping = new AbortController();
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, () => stopping.abort());
+  // ffmpeg counts media; this counts also the time in which there was no gateway.
+  if (seconds > 0) setTimeout(() => stopping.abort(), (seconds + 3) * 1000).unref();
   console.log(`publishing to ${url}\nwatch at      ${watch}\nend with Ctrl-C`);
 
   const { hostname, port } = new URL(url);
@@ -59,7 +61,7 @@ async function main(): Promise<number> {
   return 0;
 }
 
-type Options = { url: string; ffmpeg: string; watch: string; args: string[] };
+type Options = { url: string; ffmpeg: string; watch: string; args: string[]; seconds: number };
 
 /** @returns the options, or the text to show instead */
 function readArguments(): Options | string {
@@ -92,6 +94,7 @@ function readArguments(): Options | string {
     };
     const ffmpeg = values.ffmpeg ?? "ffmpeg";
     const fps = number("fps", 25, 1);
+    const seconds = number("seconds", 0);
     const args = demoSource({
       size: values.size ?? "1280x720",
       fps,
@@ -99,10 +102,10 @@ function readArguments(): Options | string {
       gop: number("gop", fps * 2, 1),
       bframes: number("bframes", 0),
       audioRate: number("rate", 48_000, 1),
-      duration: number("seconds", 0),
+      duration: seconds,
       font: findFont(ffmpeg),
     });
-    return { url, ffmpeg, args, watch: watchUrl(new URL(url), number("http", 8080, 1)) };
+    return { url, ffmpeg, args, seconds, watch: watchUrl(new URL(url), number("http", 8080, 1)) };
   } catch (error) {
     return `${error instanceof Error ? error.message : error}\n\n${HELP}`;
   }

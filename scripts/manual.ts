@@ -5,7 +5,8 @@
 import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 
-import { BLOCKS, DIRECTIVE_PATHS, type Directive, directiveAt, environmentName, FOREIGN } from "../gateway/config/directives.js";
+import { BLOCKS, DIRECTIVE_PATHS, type Directive, directiveAt, environmentName } from "../gateway/config/directives.js";
+import { FOREIGN } from "../gateway/config/srs-names.js";
 
 const INTRODUCTION = `Sluice's configuration, whole: every directive with its meaning, its default and the environment variable that beats it. The values
 shown are the defaults, so this file configures the same as an empty one; start from conf/gateway.conf and take from here what you

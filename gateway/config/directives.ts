@@ -237,7 +237,7 @@ export const DIRECTIVES = {
     `Whether what is published over RTMP can be watched over WebRTC. Video is passed on as it is, AAC becomes Opus by one ffmpeg child
     per stream, which runs only while somebody watches.`,
   ),
-  "vhost.rtc.rtc_to_rtmp": later(
+  "vhost.rtc.rtc_to_rtmp": ready(
     flag,
     "off",
     "Whether what is published over WebRTC can be watched over RTMP, HTTP-FLV and HLS; Opus becomes AAC by one ffmpeg child per stream.",
@@ -255,12 +255,12 @@ export const DIRECTIVES = {
     "64000",
     "Bits per second of the Opus that viewers over WebRTC get.",
   ),
-  "vhost.rtc.aac_bitrate": later(
+  "vhost.rtc.aac_bitrate": ready(
     integer(8_000, 320_000, "bit/s"),
     "128000",
     "Bits per second of the AAC that Opus is converted to.",
   ),
-  "vhost.rtc.pli_for_rtmp": later(
+  "vhost.rtc.pli_for_rtmp": ready(
     seconds(0.5, 30),
     "6.0",
     `Seconds between key frames that a WebRTC publisher is asked for while its stream is converted for RTMP, FLV or HLS. Shorter: those
@@ -283,7 +283,7 @@ export const DIRECTIVES = {
     "2500",
     "How many frames are kept at most; a longer group of pictures is not kept, and new viewers wait for the next key frame.",
   ),
-  "vhost.play.queue_length": later(
+  "vhost.play.queue_length": ready(
     seconds(0.5, 120),
     "30",
     "Seconds that a viewer over RTMP or HTTP may lag behind before it falls forward to the next key frame.",
@@ -412,116 +412,6 @@ export const OPEN_BLOCKS: ReadonlySet<string> = new Set([
   "vhost.cluster",
   "vhost.transcode",
 ]);
-
-/** Other names that files use for a directive or a block. */
-export const ALIASES: Readonly<Record<string, string>> = {
-  "rtmp.listen": "listen",
-  http_stream: "http_server", // SRS 2
-  srs_log_level_v2: "log_level",
-  "vhost.http": "vhost.http_remux",
-  "vhost.gop_cache": "vhost.play.gop_cache", // SRS 2 has these directly in the vhost
-  "vhost.queue_length": "vhost.play.queue_length",
-  "vhost.publish_1stpkt_timeout": "vhost.publish.firstpkt_timeout",
-  "vhost.publish_normal_timeout": "vhost.publish.normal_timeout",
-};
-
-/** Directives that say with other words what one of ours says; "" says nothing. A word that is not in the list is an error. */
-export const TRANSLATED: Readonly<
-  Record<string, { readonly to: DirectivePath; readonly words: Readonly<Record<string, string>> }>
-> = {
-  "vhost.rtc.keep_bframe": { to: "vhost.rtc.bframe", words: { on: "keep", off: "" } },
-  // In that older scheme of SRS "trace" is the usual amount and "info" the chatty one.
-  srs_log_level: { to: "log_level", words: { verbose: "trace", info: "debug", trace: "info", warn: "warn", error: "error" } },
-};
-
-/** Directives and blocks of SRS that mean nothing here, with the reason; their content is accepted unread. */
-export const FOREIGN: Readonly<Record<string, string>> = {
-  daemon: "the gateway stays in the foreground; a service manager puts it into the background",
-  pid: "the gateway writes no pid file",
-  ff_log_dir: "ffmpeg's messages go to the gateway's log",
-  srs_log_tank: "the log goes to standard error",
-  srs_log_file: "the log goes to standard error",
-  log_file: "the log goes to standard error",
-  utc_time: "log times have their zone",
-  work_dir: "the working directory stays",
-  asprocess: "not needed here",
-  empty_ip_ok: "not needed here",
-  grace_start_wait: "ending takes at most 5 seconds",
-  grace_final_wait: "ending takes at most 5 seconds",
-  force_grace_quit: "ending is always graceful",
-  in_docker: "not needed here",
-  disable_daemon_for_docker: "not needed here",
-  auto_reload_for_docker: "SIGHUP reloads",
-  inotify_auto_reload: "SIGHUP reloads",
-  query_latest_version: "the gateway calls nobody",
-  first_wait_for_qlv: "the gateway calls nobody",
-  tcmalloc_release_rate: "Node manages its memory",
-  threads: "not needed here",
-  circuit_breaker: "not in this gateway",
-  tencentcloud_cls: "not in this gateway",
-  tencentcloud_apm: "not in this gateway",
-  exporter: "metrics are served at /metrics of the API",
-  heartbeat: "not in this gateway",
-  stats: "not needed here",
-  server_id: "it is made at each start",
-  vhost_is_edge: "not in this gateway",
-  chunk_size: "the gateway chooses the chunk size",
-  stream_caster: "not in this gateway",
-  srt_server: "not in this gateway",
-  rtsp_server: "not in this gateway",
-  gb28181: "not in this gateway",
-  sip: "not in this gateway",
-  rtmp: "only rtmp.listen has a meaning here",
-  "http_api.raw_api": "reload by SIGHUP",
-  "rtc_server.reuseport": "one process serves the port",
-  "rtc_server.merge_nalus": "the packetiser decides",
-  "rtc_server.encrypt": "media is always encrypted",
-  "rtc_server.black_hole": "media is always encrypted",
-  "rtc_server.perf_stat": "see /metrics of the API",
-  "vhost.tcp_nodelay": "it is always on",
-  "vhost.min_latency": "latency is always as low as it can be",
-  "vhost.chunk_size": "the gateway chooses the chunk size",
-  "vhost.in_ack_size": "the gateway chooses the window",
-  "vhost.out_ack_size": "the gateway chooses the window",
-  "vhost.mr": "what arrives is passed on at once",
-  "vhost.mw_latency": "what arrives is passed on at once",
-  "vhost.time_jitter": "timestamps are always made continuous",
-  "vhost.mix_correct": "timestamps are always made continuous",
-  "vhost.atc": "timestamps are always made continuous",
-  "vhost.bandcheck": "not in this gateway",
-  "vhost.mode": "not in this gateway",
-  "vhost.origin": "not in this gateway",
-  "vhost.token_traverse": "not in this gateway",
-  "vhost.vhost": "not in this gateway",
-  "vhost.debug_srs_upnode": "not in this gateway",
-  "vhost.http_static": "files are served from http_server.dir",
-  "vhost.hds": "not in this gateway",
-  "vhost.dash": "not in this gateway",
-  "vhost.srt": "not in this gateway",
-  "vhost.rtsp": "not in this gateway",
-  "vhost.exec": "not in this gateway",
-  "vhost.ingest": "not in this gateway",
-  "vhost.play.mw_latency": "what arrives is passed on at once",
-  "vhost.play.mw_msgs": "what arrives is passed on at once",
-  "vhost.play.send_min_interval": "what arrives is passed on at once",
-  "vhost.play.reduce_sequence_header": "a sequence header is sent when it changes",
-  "vhost.play.time_jitter": "timestamps are always made continuous",
-  "vhost.play.mix_correct": "timestamps are always made continuous",
-  "vhost.play.atc": "timestamps are always made continuous",
-  "vhost.play.atc_auto": "timestamps are always made continuous",
-  "vhost.publish.mr": "what arrives is passed on at once",
-  "vhost.publish.mr_latency": "what arrives is passed on at once",
-  "vhost.publish.parse_sps": "it is always read",
-  "vhost.publish.try_annexb_first": "the form is recognised",
-  "vhost.publish.kickoff_for_idle": "not in this gateway",
-  "vhost.rtc.aac": "see rtmp_to_rtc and rtc_to_rtmp",
-  "vhost.rtc.stun_strict_check": "integrity is always checked",
-  "vhost.rtc.dtls_version": "DTLS 1.2",
-  "vhost.rtc.drop_for_pt": "not in this gateway",
-  "vhost.rtc.init_rate_from_sdp": "not in this gateway",
-  "vhost.rtc.rtc_to_rtmp_fallback": "not in this gateway",
-  "vhost.rtc.nack_no_copy": "not needed here",
-};
 
 /** `SRS_RTC_SERVER_TCP_ENABLED` of `rtc_server.tcp.enabled`. */
 export function environmentName(path: string): string {

@@ -1,22 +1,20 @@
 // From a file's text and the environment to the typed configuration. Pure: reads no file and not the process's environment.
 
-import { type Config, DEFAULT_VHOST, type HttpsConfig, type ListenAddress, type VhostConfig } from "./config.js";
+import { buildConfig, findContradictions, type Place, type Scope } from "./build.js";
+import { type Config, DEFAULT_VHOST } from "./config.js";
 import {
-  ALIASES,
   BLOCKS,
   DIRECTIVE_PATHS,
   DIRECTIVES,
   type DirectivePath,
   directiveAt,
   environmentName,
-  FOREIGN,
   isDirectivePath,
   OPEN_BLOCKS,
-  TRANSLATED,
-  type ValueAt,
 } from "./directives.js";
 import { ConfigError, type ConfigProblem, describeProblem, nearestName } from "./errors.js";
 import { type GrammarOptions, type Node, parseGrammar, type Word } from "./grammar.js";
+import { ALIASES, FOREIGN, TRANSLATED } from "./srs-names.js";
 import { ValueError } from "./values.js";
 
 /** Something an operator should know about a configuration that is used all the same. */
@@ -41,23 +39,16 @@ export function parseConfig(text: string, source: ConfigSource = {}): { config: 
   reader.problems.push(...problems);
   reader.readNodes(nodes, "", reader.globals);
   reader.readEnvironment();
-  const config = reader.build(source.file);
+  const config = buildConfig({ file: source.file, globals: reader.globals, vhosts: reader.vhosts }, reader.problems);
   if (reader.problems.length > 0) throw new ConfigError(sortProblems(reader.problems, source.file));
-  return { config, warnings: reader.notes() };
+  const contradictions = findContradictions(config).map((message): ConfigNote => ({ level: "warn", message }));
+  return { config, warnings: [...contradictions, ...reader.notes()] };
 }
-
-/** Where a value was given: `conf/x.conf:3`, or an environment name. */
-type Place = { readonly file: string | undefined; readonly line: number | undefined; readonly label: string };
-
-type Stated = Place & { readonly words: readonly string[]; readonly value: unknown };
-
-/** Values stated in one scope (the file's top, or one vhost), by path. */
-type Scope = Map<DirectivePath, Stated>;
 
 class Reader {
   readonly problems: ConfigProblem[] = [];
   readonly globals: Scope = new Map();
-  readonly #vhosts = new Map<string, Scope>();
+  readonly vhosts = new Map<string, Scope>();
   readonly #vhostPlaces = new Map<string, Place>();
   readonly #foreign = new Set<string>();
   readonly #warnings: ConfigNote[] = [];
@@ -104,7 +95,7 @@ class Reader {
     }
     this.#vhostPlaces.set(name, { file: node.file, line: node.line, label: name });
     const scope: Scope = new Map();
-    this.#vhosts.set(name, scope);
+    this.vhosts.set(name, scope);
     this.readNodes(node.block, "vhost", scope);
   }
 
@@ -173,7 +164,7 @@ class Reader {
 
   /** Environment beats file; a vhost directive's name holds for all vhosts, and for the default one when there is none. */
   readEnvironment(): void {
-    if (!this.#vhosts.has(DEFAULT_VHOST)) this.#vhosts.set(DEFAULT_VHOST, new Map());
+    if (!this.vhosts.has(DEFAULT_VHOST)) this.vhosts.set(DEFAULT_VHOST, new Map());
     const known = new Set<string>();
     for (const written of ENVIRONMENT_PATHS) {
       const name = environmentName(written);
@@ -182,7 +173,7 @@ class Reader {
       if (value === undefined || value.trim() === "") continue; // empty is how compose files say "not set"
       const path = ALIASES[written] ?? written;
       const place: Place = { file: undefined, line: undefined, label: `environment ${name}` };
-      const scopes = path.startsWith("vhost.") ? [...this.#vhosts.values()] : [this.globals];
+      const scopes = path.startsWith("vhost.") ? [...this.vhosts.values()] : [this.globals];
       const before = this.problems.length;
       for (const scope of scopes) {
         this.#state(place, path, isPlainText(path) ? [value] : splitWords(value), scope);
@@ -201,111 +192,10 @@ class Reader {
     }
   }
 
-  build(file: string | undefined): Config {
-    const get = <P extends DirectivePath>(path: P): ValueAt<P> => valueIn(this.globals, path);
-    const https = (path: "rtmps" | "http_api.https" | "http_server.https"): HttpsConfig => {
-      const [key, cert] = [get(`${path}.key`), get(`${path}.cert`)];
-      if ((key === "") !== (cert === "")) {
-        const [given, missing] = key === "" ? ["cert", "key"] : ["key", "cert"];
-        const stated = this.globals.get(`${path}.${given as "key"}`);
-        const message = `${path}.${missing} is missing: key and certificate are given together`;
-        this.problems.push({ file: stated?.file, line: stated?.line, message });
-      }
-      return { enabled: get(`${path}.enabled`), listen: get(`${path}.listen`), key, cert };
-    };
-    const config: Config = {
-      file,
-      listen: get("listen"),
-      rtmps: https("rtmps"),
-      maxConnections: get("max_connections"),
-      ffmpeg: get("ffmpeg"),
-      logLevel: get("log_level"),
-      logFormat: get("log_format"),
-      httpApi: {
-        enabled: get("http_api.enabled"),
-        listen: get("http_api.listen"),
-        crossdomain: get("http_api.crossdomain"),
-        https: https("http_api.https"),
-      },
-      httpServer: {
-        enabled: get("http_server.enabled"),
-        listen: get("http_server.listen"),
-        dir: get("http_server.dir"),
-        crossdomain: get("http_server.crossdomain"),
-        https: https("http_server.https"),
-      },
-      rtcServer: {
-        enabled: get("rtc_server.enabled"),
-        listen: get("rtc_server.listen"),
-        protocol: get("rtc_server.protocol"),
-        candidate: get("rtc_server.candidate"),
-        useAutoDetectNetworkIp: get("rtc_server.use_auto_detect_network_ip"),
-        ipFamily: get("rtc_server.ip_family"),
-        apiAsCandidates: get("rtc_server.api_as_candidates"),
-        resolveApiDomain: get("rtc_server.resolve_api_domain"),
-        keepApiDomain: get("rtc_server.keep_api_domain"),
-        ecdsa: get("rtc_server.ecdsa"),
-        whepCompat: get("rtc_server.whep_compat"),
-      },
-      vhosts: new Map([...this.#vhosts].map(([name, scope]) => [name, buildVhost(name, scope)])),
-    };
-    this.#checkPorts(config);
-    this.#noteContradictions(config);
-    return config;
-  }
-
-  /** The listeners that cannot share a port. (API, HTTP server and WebRTC over TCP can.) */
-  #checkPorts(config: Config): void {
-    const http = [
-      { path: "http_api.listen", on: config.httpApi.enabled, listen: config.httpApi.listen },
-      {
-        path: "http_api.https.listen",
-        on: config.httpApi.enabled && config.httpApi.https.enabled,
-        listen: config.httpApi.https.listen,
-      },
-      { path: "http_server.listen", on: config.httpServer.enabled, listen: config.httpServer.listen },
-      {
-        path: "http_server.https.listen",
-        on: config.httpServer.enabled && config.httpServer.https.enabled,
-        listen: config.httpServer.https.listen,
-      },
-    ] as const;
-    const rtmp = [
-      { path: "listen", on: true, listen: config.listen },
-      { path: "rtmps.listen", on: config.rtmps.enabled, listen: config.rtmps.listen },
-    ] as const;
-    const pairs = [...http.map((other) => [rtmp[0], other] as const), ...http.map((other) => [rtmp[1], other] as const), rtmp];
-    for (const [a, b] of pairs) {
-      if (!a.on || !b.on) continue;
-      const shared = a.listen.find((one) => b.listen.some((other) => overlap(one, other)));
-      if (shared === undefined) continue;
-      const stated = this.globals.get(b.path) ?? this.globals.get(a.path);
-      const message = `port ${shared.port} is wanted by both ${a.path} and ${b.path}; give one of them another port`;
-      this.problems.push({ file: stated?.file, line: stated?.line, message });
-    }
-  }
-
-  /** What is allowed and hardly meant. */
-  #noteContradictions(config: Config): void {
-    const vhosts = [...config.vhosts.values()].filter((vhost) => vhost.enabled && vhost.rtc.enabled);
-    const warn = (message: string): void => void this.#warnings.push({ level: "warn", message });
-    if (vhosts.length > 0 && !config.rtcServer.enabled) {
-      warn(
-        `vhost ${vhosts[0]?.name}: rtc is enabled and rtc_server is not: nothing is served over WebRTC; add rtc_server { enabled on; }`,
-      );
-    }
-    if (config.rtcServer.enabled && vhosts.length === 0) {
-      warn("rtc_server is enabled and no vhost has rtc { enabled on; }: every WebRTC request will be refused");
-    }
-    if (config.rtcServer.enabled && !config.httpApi.enabled) {
-      warn("rtc_server is enabled and http_api is not: no client can ask for a WebRTC session");
-    }
-  }
-
   notes(): readonly ConfigNote[] {
     const notes = [...this.#warnings];
     const seen = new Set<DirectivePath>();
-    for (const scope of [this.globals, ...this.#vhosts.values()]) {
+    for (const scope of [this.globals, ...this.vhosts.values()]) {
       for (const [path, stated] of scope) {
         const directive = directiveAt(path);
         if (directive?.status !== "later" || seen.has(path) || !isSwitchedOn(path, stated.words)) continue;
@@ -346,52 +236,6 @@ class Reader {
   }
 }
 
-function buildVhost(name: string, scope: Scope): VhostConfig {
-  const get = <P extends DirectivePath>(path: P): ValueAt<P> => valueIn(scope, path);
-  return {
-    name,
-    enabled: get("vhost.enabled"),
-    rtc: {
-      enabled: get("vhost.rtc.enabled"),
-      nack: get("vhost.rtc.nack"),
-      twcc: get("vhost.rtc.twcc"),
-      stunTimeout: get("vhost.rtc.stun_timeout"),
-      dtlsRole: get("vhost.rtc.dtls_role"),
-      rtmpToRtc: get("vhost.rtc.rtmp_to_rtc"),
-      rtcToRtmp: get("vhost.rtc.rtc_to_rtmp"),
-      bframe: get("vhost.rtc.bframe"),
-      opusBitrate: get("vhost.rtc.opus_bitrate"),
-      aacBitrate: get("vhost.rtc.aac_bitrate"),
-      pliForRtmp: get("vhost.rtc.pli_for_rtmp"),
-      keepAvcNaluSei: get("vhost.rtc.keep_avc_nalu_sei"),
-    },
-    play: {
-      gopCache: get("vhost.play.gop_cache"),
-      gopCacheMaxFrames: get("vhost.play.gop_cache_max_frames"),
-      queueLength: get("vhost.play.queue_length"),
-    },
-    publish: {
-      firstPacketTimeout: get("vhost.publish.firstpkt_timeout"),
-      normalTimeout: get("vhost.publish.normal_timeout"),
-      grace: get("vhost.publish.grace"),
-      takeover: get("vhost.publish.takeover"),
-    },
-  };
-}
-
-/** The stated value of a path, or its default; both were made by the same row's parser, which is what the cast says. */
-function valueIn<P extends DirectivePath>(scope: Scope, path: P): ValueAt<P> {
-  const stated = scope.get(path);
-  if (stated !== undefined) return stated.value as ValueAt<P>;
-  const directive: (typeof DIRECTIVES)[P] = DIRECTIVES[path];
-  return directive.value.parse(splitDefault(directive.default)) as ValueAt<P>;
-}
-
-function splitDefault(written: string | undefined): string[] {
-  if (written === undefined) return [];
-  return written === "" ? [""] : splitWords(written);
-}
-
 function splitWords(value: string): string[] {
   return value.trim().split(/\s+/);
 }
@@ -414,12 +258,6 @@ function isSwitchedOn(path: DirectivePath, words: readonly string[]): boolean {
   if (hasSwitch && !path.endsWith(".enabled")) return false;
   const { default: fallback = "" } = directiveAt(path) ?? {};
   return /^[a-z]/.test(fallback) && words.join(" ") !== fallback; // a number switches nothing on
-}
-
-/** Two listeners that cannot both be opened. A wildcard of either family may take the other's too. */
-function overlap(a: ListenAddress, b: ListenAddress): boolean {
-  const isWildcard = ({ host }: ListenAddress): boolean => host === undefined || host === "0.0.0.0" || host === "::";
-  return a.port === b.port && a.port !== 0 && (isWildcard(a) || isWildcard(b) || a.host === b.host);
 }
 
 function placeName({ file, line, label }: Place): string {

@@ -36,7 +36,7 @@ export const USER_CONTROL = {
 } as const;
 
 /** Chunk streams that servers and encoders use by habit. */
-export const CHUNK_STREAM = { CONTROL: 2, COMMAND: 3, STATUS: 5, AUDIO: 4, VIDEO: 6 } as const;
+export const CHUNK_STREAM = { CONTROL: 2, COMMAND: 3, STATUS: 5, AUDIO: 4, VIDEO: 6, DATA: 7 } as const;
 
 export type Command = {
   readonly name: string;
@@ -156,10 +156,17 @@ export function userControlMessage(event: number, data: Buffer): ChunkMessage {
   return { chunkStreamId: CHUNK_STREAM.CONTROL, type: MESSAGE.USER_CONTROL, streamId: 0, timestamp: 0, payload };
 }
 
-export function streamBegin(streamId: number): ChunkMessage {
+/** Stream Begin, Stream EOF and the like, whose data is a message stream id. */
+export function streamEvent(event: number, streamId: number): ChunkMessage {
   const data = Buffer.allocUnsafe(4);
   data.writeUInt32BE(streamId, 0);
-  return userControlMessage(USER_CONTROL.STREAM_BEGIN, data);
+  return userControlMessage(event, data);
+}
+
+/** What Flash Player wants to see before it lets scripts read sound and pictures; other players ignore it. */
+export function sampleAccessMessage(streamId: number): ChunkMessage {
+  const payload = writeAmf0(["|RtmpSampleAccess", true, true]);
+  return { chunkStreamId: CHUNK_STREAM.STATUS, type: MESSAGE.DATA_AMF0, streamId, timestamp: 0, payload };
 }
 
 export function commandMessage(streamId: number, command: Command): ChunkMessage {

@@ -14,28 +14,38 @@ import {
   MESSAGE,
   parseMessage,
   type RtmpMessage,
+  sampleAccessMessage,
   splitAggregate,
-  streamBegin,
+  streamEvent,
   USER_CONTROL,
   userControlMessage,
 } from "./message.js";
 import { parseTarget, type RtmpTarget } from "./target.js";
 
-/** A `publish` (or `play`) that waits for `grantPublish`/`refuse`. */
+/** A `publish` or `play` that waits for `grantPublish`, `grantPlay` or `refuse`. */
 export type RtmpRequest = RtmpTarget & {
+  /** The message stream that it was asked on; media of a play goes out on it. */
+  readonly streamId: number;
   readonly tcUrl: string;
   readonly pageUrl: string | undefined;
   /** flashVer of `connect`: the name of the encoder. */
   readonly agent: string | undefined;
 };
 
+/** What a player wants now, as `pause`, `receiveAudio` and `receiveVideo` leave it. */
+export type PlayWish = "all" | "audio" | "video" | "nothing";
+
 /** Who holds the session: a socket, or a test. */
 export interface RtmpSessionOwner extends FrameReceiver {
   send(bytes: Buffer): void;
   /** Answer with `grantPublish` or `refuse`, now or later; until then nothing more is read from the client. */
   onPublish(request: RtmpRequest): void;
-  /** The client wants to play; answer with `refuse`. */
+  /** The client wants to play: answer with `grantPlay` or `refuse`, now or later; until then nothing more is read from the client. */
   onPlay(request: RtmpRequest): void;
+  /** The player wants something else from now on; at first it wants all. */
+  onPlayWish(wish: PlayWish): void;
+  /** The client has ended the play that was granted; the connection may go on. */
+  onPlayEnd(reason: string): void;
   /** The publish that was granted has ended; the connection may go on. */
   onUnpublish(reason: string): void;
   /** The session has ended: send what is queued, then close. Called once. */
@@ -61,7 +71,7 @@ export type PublishTimeouts = {
   readonly normalTimeout: number;
 };
 
-type State = "handshake" | "handshake-ack" | "connecting" | "connected" | "deciding" | "publishing" | "closed";
+type State = "handshake" | "handshake-ack" | "connecting" | "connected" | "deciding" | "publishing" | "playing" | "closed";
 
 export class RtmpSession {
   readonly #owner: RtmpSessionOwner;
@@ -81,6 +91,9 @@ export class RtmpSession {
   #agent: string | undefined;
   #streams = 0;
   #activeStream = 0;
+  #isPaused = false;
+  #receive = { audio: true, video: true };
+  #wish: PlayWish = "all";
   #frames: FlvFrameReader | undefined;
   #timeouts: PublishTimeouts = { firstPacketTimeout: 0, normalTimeout: 0 };
   #deadline: number;
@@ -126,9 +139,39 @@ export class RtmpSession {
     this.#frames = new FlvFrameReader(this.#owner);
     this.#reader.setLimits({ ...DEFAULT_CHUNK_LIMITS, ...this.#options.publishLimits });
     this.#arm(now + timeouts.firstPacketTimeout, "no media after publish");
-    this.#write(streamBegin(this.#activeStream));
+    this.#write(streamEvent(USER_CONTROL.STREAM_BEGIN, this.#activeStream));
     this.#status("status", "NetStream.Publish.Start", "publishing");
     this.#drain(now);
+  }
+
+  /**
+   * The play may begin: the client is told so, then `start` is called, and from there on the owner may send media between what the
+   * session sends, in chunks of MEDIA_CHUNK_SIZE on the request's message stream.
+   *
+   * @throws ProtocolError from what the client had sent behind its request
+   */
+  grantPlay(now: number, start: () => void): void {
+    if (this.#state !== "deciding") return;
+    this.#state = "playing";
+    this.#isPaused = false;
+    this.#receive = { audio: true, video: true };
+    this.#wish = "all";
+    this.#write(controlMessage(MESSAGE.SET_CHUNK_SIZE, MEDIA_CHUNK_SIZE));
+    this.#writer.chunkSize = MEDIA_CHUNK_SIZE;
+    this.#write(streamEvent(USER_CONTROL.STREAM_BEGIN, this.#activeStream));
+    this.#status("status", "NetStream.Play.Reset", "playing and resetting");
+    this.#status("status", "NetStream.Play.Start", "playing");
+    this.#write(sampleAccessMessage(this.#activeStream));
+    start();
+    this.#drain(now);
+  }
+
+  /** The stream that is played has ended: tells the player, and ends the session. */
+  endPlay(reason: string): void {
+    if (this.#state !== "playing") return;
+    this.#status("status", "NetStream.Play.UnpublishNotify", reason);
+    this.#write(streamEvent(USER_CONTROL.STREAM_EOF, this.#activeStream));
+    this.close(reason);
   }
 
   /** Refuses the request that waits, and ends the session. */
@@ -147,6 +190,7 @@ export class RtmpSession {
   close(reason: string): void {
     if (this.#state === "closed") return;
     if (this.#state === "publishing") this.#status("status", "NetStream.Unpublish.Success", reason);
+    if (this.#state === "playing") this.#status("status", "NetStream.Play.Stop", reason);
     if (this.#state !== "handshake" && this.#state !== "handshake-ack") {
       const info = { level: "status", code: "NetConnection.Connect.Closed", description: reason };
       this.#command(0, "onStatus", 0, [null, amfObject(info)]);
@@ -181,7 +225,7 @@ export class RtmpSession {
     }
     // C2 is not looked at: half of all clients send something else than the echo of S1.
     this.#state = "connecting";
-    this.#arm(now + (this.#options.idleTimeout ?? IDLE_TIMEOUT), "connected without publishing");
+    this.#arm(now + (this.#options.idleTimeout ?? IDLE_TIMEOUT), "connected without publishing or playing");
     this.#reader.push(rest);
   }
 
@@ -278,18 +322,55 @@ export class RtmpSession {
         this.#onFc("onFCUnpublish", "NetStream.Unpublish.Success", values[1]);
         this.#unpublish(now, "FCUnpublish");
         return;
+      case "FCSubscribe":
+        this.#result(transactionId, [null, undefined]);
+        this.#onFc("onFCSubscribe", "NetStream.Play.Start", values[1]);
+        return;
+      case "FCUnsubscribe":
+        this.#result(transactionId, [null, undefined]);
+        this.#stopPlay(now, name);
+        return;
       case "deleteStream":
-        if (values[1] === this.#activeStream) this.#unpublish(now, "deleteStream");
+        if (values[1] !== this.#activeStream) return;
+        this.#unpublish(now, name);
+        this.#stopPlay(now, name);
         return;
       case "closeStream":
-        if (streamId === this.#activeStream) this.#unpublish(now, "closeStream");
+        if (streamId !== this.#activeStream) return;
+        this.#unpublish(now, name);
+        this.#stopPlay(now, name);
         return;
       case "publish":
         this.#onPublish(streamId, values);
         return;
       case "play":
-      case "play2":
+        this.#stopPlay(now, "another play");
         this.#ask(streamId, values[1], (request) => this.#owner.onPlay(request));
+        return;
+      case "play2":
+        this.#statusOn(
+          streamId,
+          "error",
+          "NetStream.Play.Failed",
+          "play2 is not offered: a live stream has one quality, use play",
+        );
+        return;
+      case "pause":
+        this.#onPause(values[1] === true);
+        return;
+      case "pauseRaw": // what Flash Player sends beside pause
+        return;
+      case "seek":
+        // A live stream has one place to be. Said as a success: ffmpeg waits for it and shows nothing before.
+        if (this.#state === "playing") this.#status("status", "NetStream.Seek.Notify", "the stream is live and plays on");
+        return;
+      case "receiveAudio":
+        this.#receive.audio = values[1] !== false;
+        this.#updateWish();
+        return;
+      case "receiveVideo":
+        this.#receive.video = values[1] !== false;
+        this.#updateWish();
         return;
       case "_result":
       case "_error":
@@ -345,14 +426,41 @@ export class RtmpSession {
     this.#ask(streamId, values[1], (request) => this.#owner.onPublish(request));
   }
 
+  #onPause(isPaused: boolean): void {
+    if (this.#state !== "playing") return;
+    this.#isPaused = isPaused;
+    if (isPaused) this.#updateWish();
+    this.#write(streamEvent(isPaused ? USER_CONTROL.STREAM_EOF : USER_CONTROL.STREAM_BEGIN, this.#activeStream));
+    if (isPaused) this.#status("status", "NetStream.Pause.Notify", "paused");
+    else this.#status("status", "NetStream.Unpause.Notify", "playing on, live");
+    if (!isPaused) this.#updateWish();
+  }
+
+  #updateWish(): void {
+    if (this.#state !== "playing") return;
+    const { audio, video } = this.#receive;
+    const wish = this.#isPaused || !(audio || video) ? "nothing" : audio && video ? "all" : audio ? "audio" : "video";
+    if (wish === this.#wish) return;
+    this.#wish = wish;
+    this.#owner.onPlayWish(wish);
+  }
+
+  #stopPlay(now: number, reason: string): void {
+    if (this.#state !== "playing") return;
+    this.#state = "connected";
+    this.#arm(now + (this.#options.idleTimeout ?? IDLE_TIMEOUT), "connected without publishing or playing");
+    this.#status("status", "NetStream.Play.Stop", "stopped");
+    this.#owner.onPlayEnd(reason);
+  }
+
   #ask(streamId: number, name: AmfValue, ask: (request: RtmpRequest) => void): void {
-    if (this.#state !== "connected") throw new ProtocolError("play-while-publishing", "play on a connection that publishes");
+    if (this.#state !== "connected") throw new ProtocolError("busy-connection", "publish and play on one connection");
     if (typeof name !== "string") throw new ProtocolError("target-invalid", "publish or play without a stream name");
     const target = parseTarget(this.#app, this.#tcUrl, name);
     this.#activeStream = streamId;
     this.#state = "deciding";
     this.#arm(Number.POSITIVE_INFINITY, ""); // the hub's gates have their own time
-    ask({ ...target, tcUrl: this.#tcUrl, pageUrl: this.#pageUrl, agent: this.#agent });
+    ask({ ...target, streamId, tcUrl: this.#tcUrl, pageUrl: this.#pageUrl, agent: this.#agent });
   }
 
   #unpublish(now: number, reason: string): void {
@@ -360,7 +468,7 @@ export class RtmpSession {
     this.#state = "connected";
     this.#frames = undefined;
     this.#reader.setLimits(STRANGER_LIMITS);
-    this.#arm(now + (this.#options.idleTimeout ?? IDLE_TIMEOUT), "connected without publishing");
+    this.#arm(now + (this.#options.idleTimeout ?? IDLE_TIMEOUT), "connected without publishing or playing");
     this.#status("status", "NetStream.Unpublish.Success", "unpublished");
     this.#owner.onUnpublish(reason);
   }
@@ -410,11 +518,14 @@ export class RtmpSession {
   }
 }
 
+/** Bytes of a chunk of media to players: a key frame of a usual stream fits into one. */
+export const MEDIA_CHUNK_SIZE = 60_000;
+
 /** For a client that has not been granted anything: commands are under 1 KiB, and anybody may connect. */
 const STRANGER_LIMITS = { maxMessageLength: 1 << 20, maxBuffered: 1 << 20 };
 const HANDSHAKE_TIMEOUT = 10_000;
 const IDLE_TIMEOUT = 30_000;
 const WINDOW_SIZE = 2_500_000; // what every server says; acknowledgements then come about once a second from a fast client
-const CHUNK_SIZE = 4096; // of what is sent
+const CHUNK_SIZE = 4096; // of what is sent to all but players
 const MAX_UNREAD = 1 << 20; // while a request waits the owner stops reading; this bounds an owner that does not
 const MAX_STREAMS = 16; // createStream per connection: encoders use one

@@ -2,9 +2,10 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
-import { DIRECTIVE_PATHS, directiveAt, environmentName, FOREIGN } from "../../gateway/config/directives.js";
+import { DIRECTIVE_PATHS, directiveAt, environmentName } from "../../gateway/config/directives.js";
 import { type Node, parseGrammar } from "../../gateway/config/grammar.js";
 import { parseConfig } from "../../gateway/config/read.js";
+import { FOREIGN } from "../../gateway/config/srs-names.js";
 import { writeManual } from "../../scripts/manual.js";
 
 const text = readFileSync(new URL("../../../conf/full.conf", import.meta.url), "utf8");

@@ -55,7 +55,11 @@ async function setUp(t: TestContext) {
     hub,
     clock: new SystemClock(),
     log: pino({ level: "silent" }),
-    vhost: () => ({ name: "__defaultVhost__", publish: { firstPacketTimeout: 20_000, normalTimeout: 5_000 } }),
+    vhost: () => ({
+      name: "__defaultVhost__",
+      publish: { firstPacketTimeout: 20_000, normalTimeout: 5_000 },
+      play: { queueLength: 30_000 },
+    }),
   });
   await server.start();
   t.after(async () => {

@@ -38,7 +38,11 @@ async function setUp(t: TestContext, options: Partial<RtmpServerOptions> = {}) {
     vhost: (name) =>
       name === "nowhere"
         ? undefined
-        : { name: "__defaultVhost__", publish: { firstPacketTimeout: 20_000, normalTimeout: 5_000 } },
+        : {
+            name: "__defaultVhost__",
+            publish: { firstPacketTimeout: 20_000, normalTimeout: 5_000 },
+            play: { queueLength: 30_000 },
+          },
     ...options,
   });
   await server.start();
@@ -261,7 +265,7 @@ test("closing the server says goodbye to publishers", async (t) => {
 test("timeouts close a slow handshake and a silent publisher", async (t) => {
   const { hub, open } = await setUp(t, {
     handshakeTimeout: 50,
-    vhost: () => ({ name: "v", publish: { firstPacketTimeout: 50, normalTimeout: 50 } }),
+    vhost: () => ({ name: "v", publish: { firstPacketTimeout: 50, normalTimeout: 50 }, play: { queueLength: 30_000 } }),
   });
   const slow = await open();
   slow.socket.write(Buffer.from([3, 0, 0]));

@@ -118,11 +118,133 @@ test("a refused publish is told why, and the session ends", () => {
   assert.equal(harness.frames.length, 0);
 });
 
-test("play is refused", () => {
-  const { harness, send } = connected();
+test("play can be refused", () => {
+  const { harness, send } = connected("refuse");
   send(...publishCommands().slice(0, 4), command("play", 0, [null, "livestream"], 1));
   assert.deepEqual(harness.statusCodes, ["NetStream.Play.Failed"]);
   assert.equal(harness.closed.length, 1);
+});
+
+/** Commands of a player up to `play`, as ffmpeg and librtmp send them. */
+const playCommands = (stream = "livestream") => [
+  ...publishCommands().slice(0, 1),
+  command("createStream", 2, [null]),
+  command("getStreamLength", 3, [null, stream]),
+  command("play", 0, [null, stream, -2000], 1),
+];
+
+function playing() {
+  const client = connected();
+  client.send(...playCommands());
+  const codes = () => client.harness.statusCodes.slice(2); // without Reset and Start
+  return { ...client, codes };
+}
+
+/** User control events that were sent, as [event, stream]. */
+function streamEvents(harness: SessionHarness): [number, number][] {
+  const events: [number, number][] = [];
+  for (const message of messagesOf(harness.sent)) {
+    if (message.type === MESSAGE.USER_CONTROL) events.push([message.payload.readUInt16BE(0), message.payload.readUInt32BE(2)]);
+  }
+  return events;
+}
+
+function messagesOf(sent: Buffer): ChunkMessage[] {
+  const reader = new ChunkReader();
+  reader.push(sent.subarray(1 + 2 * HANDSHAKE_SIZE));
+  const messages: ChunkMessage[] = [];
+  for (let message = reader.read(); message !== undefined; message = reader.read()) messages.push(message);
+  return messages;
+}
+
+test("a granted play: chunk size, StreamBegin, Reset, Start, sample access, and only then the owner's media", () => {
+  const { harness } = playing();
+  assert.equal(harness.requests[0]?.stream, "livestream");
+  assert.equal(harness.requests[0]?.streamId, 1);
+  assert.deepEqual(harness.statusCodes, ["NetStream.Play.Reset", "NetStream.Play.Start"]);
+  assert.deepEqual(streamEvents(harness), [[USER_CONTROL.STREAM_BEGIN, 1]]);
+  assert.deepEqual(harness.wishes, ["all"]);
+  const types = messagesOf(harness.sent).map(({ type }) => type);
+  assert.deepEqual(types.slice(-5), [
+    MESSAGE.SET_CHUNK_SIZE,
+    MESSAGE.USER_CONTROL,
+    MESSAGE.COMMAND_AMF0,
+    MESSAGE.COMMAND_AMF0,
+    MESSAGE.DATA_AMF0,
+  ]);
+  harness.advance(10 * 60_000); // a player has nothing to say
+  assert.deepEqual(harness.closed, []);
+});
+
+test("pause, receiveAudio and receiveVideo say what the player wants", () => {
+  const { harness, send, codes } = playing();
+  send(command("pause", 0, [null, true, 0], 1));
+  send(command("pause", 0, [null, true, 0], 1));
+  send(command("pause", 0, [null, false, 0], 1));
+  send(command("receiveAudio", 0, [null, false], 1));
+  send(command("receiveVideo", 0, [null, false], 1));
+  send(command("receiveAudio", 0, [null, true], 1));
+  send(command("receiveVideo", 0, [null, true], 1));
+  assert.deepEqual(harness.wishes, ["all", "nothing", "all", "video", "nothing", "audio", "all"]);
+  assert.deepEqual(codes(), ["NetStream.Pause.Notify", "NetStream.Pause.Notify", "NetStream.Unpause.Notify"]);
+  const { STREAM_BEGIN, STREAM_EOF } = USER_CONTROL;
+  assert.deepEqual(
+    streamEvents(harness).map(([event]) => event),
+    [STREAM_BEGIN, STREAM_EOF, STREAM_EOF, STREAM_BEGIN],
+  );
+});
+
+test("seek is answered and changes nothing; play2 is refused and the play goes on", () => {
+  const { harness, send, codes } = playing();
+  send(command("seek", 0, [null, 10_000], 1), command("play2", 0, [null, amfObject({})], 1));
+  assert.deepEqual(codes(), ["NetStream.Seek.Notify", "NetStream.Play.Failed"]);
+  assert.deepEqual(harness.closed, []);
+  assert.equal(harness.session.state, "playing");
+});
+
+for (const [name, end] of [
+  ["closeStream", command("closeStream", 0, [null], 1)],
+  ["deleteStream", command("deleteStream", 0, [null, 1])],
+  ["FCUnsubscribe", command("FCUnsubscribe", 0, [null, "livestream"])],
+] as const) {
+  test(`${name} ends the play, and another may follow on the connection`, () => {
+    const { harness, send, codes } = playing();
+    send(end);
+    assert.deepEqual(harness.playsEnded, [name]);
+    assert.deepEqual(codes(), ["NetStream.Play.Stop"]);
+    send(command("createStream", 9, [null]), command("play", 0, [null, "other"], 2));
+    assert.equal(harness.requests[1]?.stream, "other");
+    assert.equal(harness.requests[1]?.streamId, 2);
+    harness.advance(60_000);
+    assert.deepEqual(harness.closed, []);
+  });
+}
+
+test("a second play takes the place of the first, a publish beside it is refused", () => {
+  const { harness, send, codes } = playing();
+  send(command("play", 0, [null, "other"], 1));
+  assert.deepEqual(harness.playsEnded, ["another play"]);
+  assert.deepEqual(codes(), ["NetStream.Play.Stop", "NetStream.Play.Reset", "NetStream.Play.Start"]);
+  assert.throws(() => send(command("publish", 0, [null, "x", "live"], 1)), refused("busy-connection"));
+});
+
+test("commands of a player without a play do no harm", () => {
+  const { harness, send } = connected();
+  send(...playCommands().slice(0, 2));
+  send(command("pause", 0, [null, true, 0], 1), command("seek", 0, [null, 0], 1), command("receiveAudio", 0, [null, false], 1));
+  send(command("closeStream", 0, [null], 1), command("FCSubscribe", 5, [null, "livestream"]));
+  assert.deepEqual(harness.wishes, []);
+  assert.deepEqual(harness.playsEnded, []);
+  assert.equal(readServerBytes(harness.sent).at(-1)?.name, "onFCSubscribe");
+});
+
+test("the end of the stream is told, and ends the session", () => {
+  const { harness, codes } = playing();
+  harness.session.endPlay("the publisher left");
+  harness.session.endPlay("again");
+  assert.deepEqual(codes(), ["NetStream.Play.UnpublishNotify", "NetStream.Play.Stop", "NetConnection.Connect.Closed"]);
+  assert.deepEqual(streamEvents(harness).at(-1), [USER_CONTROL.STREAM_EOF, 1]);
+  assert.deepEqual(harness.closed, ["the publisher left"]);
 });
 
 test("a server that is full says so", () => {
@@ -325,7 +447,7 @@ test("timeouts: handshake, no publish, no first packet, silence", () => {
 
   const idle = connected().harness;
   idle.advance(30_000);
-  assert.deepEqual(idle.closed, ["connected without publishing"]);
+  assert.deepEqual(idle.closed, ["connected without publishing or playing"]);
 
   const first = publishing();
   first.harness.advance(19_999);

@@ -1,7 +1,13 @@
 // An RtmpSession with an owner that keeps what happens, for tests without sockets.
 
 import type { Frame } from "../../gateway/media/frame.js";
-import { type RtmpRequest, RtmpSession, type RtmpSessionOptions, type RtmpSessionOwner } from "../../gateway/rtmp/session.js";
+import {
+  type PlayWish,
+  type RtmpRequest,
+  RtmpSession,
+  type RtmpSessionOptions,
+  type RtmpSessionOwner,
+} from "../../gateway/rtmp/session.js";
 import { readServerBytes, statusCode } from "./rtmp-client.js";
 import { seededBytes } from "./seeded.js";
 
@@ -15,6 +21,9 @@ export class SessionHarness implements RtmpSessionOwner {
   readonly problems: string[] = [];
   readonly requests: RtmpRequest[] = [];
   readonly unpublished: string[] = [];
+  /** What the player wanted, one after another. */
+  readonly wishes: PlayWish[] = [];
+  readonly playsEnded: string[] = [];
   readonly closed: string[] = [];
   readonly #sent: Buffer[] = [];
   readonly #answer: Answer;
@@ -57,7 +66,16 @@ export class SessionHarness implements RtmpSessionOwner {
 
   onPlay(request: RtmpRequest): void {
     this.requests.push(request);
-    this.session.refuse("NetStream.Play.Failed", "not here");
+    if (this.#answer === "grant") this.session.grantPlay(this.now, () => this.wishes.push("all"));
+    if (this.#answer === "refuse") this.session.refuse("NetStream.Play.Failed", "not here");
+  }
+
+  onPlayWish(wish: PlayWish): void {
+    this.wishes.push(wish);
+  }
+
+  onPlayEnd(reason: string): void {
+    this.playsEnded.push(reason);
   }
 
   onUnpublish(reason: string): void {

@@ -1,0 +1,175 @@
+// From what files and environment state to the typed configuration: every default filled in, and checked as a whole.
+
+import type { Config, HttpsConfig, ListenAddress, VhostConfig } from "./config.js";
+import { DIRECTIVES, type DirectivePath, type ValueAt } from "./directives.js";
+import type { ConfigProblem } from "./errors.js";
+
+/** Where a value was given: `conf/x.conf:3`, or an environment name. */
+export type Place = { readonly file: string | undefined; readonly line: number | undefined; readonly label: string };
+
+export type Stated = Place & { readonly words: readonly string[]; readonly value: unknown };
+
+/** Values stated in one scope (the file's top, or one vhost), by path. */
+export type Scope = Map<DirectivePath, Stated>;
+
+export type Statements = {
+  readonly file: string | undefined;
+  readonly globals: Scope;
+  readonly vhosts: ReadonlyMap<string, Scope>;
+};
+
+/**
+ * The typed configuration of what was stated, with defaults filled in. Adds to `problems` what the directives say wrong together.
+ */
+export function buildConfig({ file, globals, vhosts }: Statements, problems: ConfigProblem[]): Config {
+  const get = <P extends DirectivePath>(path: P): ValueAt<P> => valueIn(globals, path);
+  const https = (path: "rtmps" | "http_api.https" | "http_server.https"): HttpsConfig => {
+    const [key, cert] = [get(`${path}.key`), get(`${path}.cert`)];
+    if ((key === "") !== (cert === "")) {
+      const [given, missing] = key === "" ? (["cert", "key"] as const) : (["key", "cert"] as const);
+      const stated = globals.get(`${path}.${given}`);
+      const message = `${path}.${missing} is missing: key and certificate are given together`;
+      problems.push({ file: stated?.file, line: stated?.line, message });
+    }
+    return { enabled: get(`${path}.enabled`), listen: get(`${path}.listen`), key, cert };
+  };
+  const config: Config = {
+    file,
+    listen: get("listen"),
+    rtmps: https("rtmps"),
+    maxConnections: get("max_connections"),
+    ffmpeg: get("ffmpeg"),
+    logLevel: get("log_level"),
+    logFormat: get("log_format"),
+    httpApi: {
+      enabled: get("http_api.enabled"),
+      listen: get("http_api.listen"),
+      crossdomain: get("http_api.crossdomain"),
+      https: https("http_api.https"),
+    },
+    httpServer: {
+      enabled: get("http_server.enabled"),
+      listen: get("http_server.listen"),
+      dir: get("http_server.dir"),
+      crossdomain: get("http_server.crossdomain"),
+      https: https("http_server.https"),
+    },
+    rtcServer: {
+      enabled: get("rtc_server.enabled"),
+      listen: get("rtc_server.listen"),
+      protocol: get("rtc_server.protocol"),
+      candidate: get("rtc_server.candidate"),
+      useAutoDetectNetworkIp: get("rtc_server.use_auto_detect_network_ip"),
+      ipFamily: get("rtc_server.ip_family"),
+      apiAsCandidates: get("rtc_server.api_as_candidates"),
+      resolveApiDomain: get("rtc_server.resolve_api_domain"),
+      keepApiDomain: get("rtc_server.keep_api_domain"),
+      ecdsa: get("rtc_server.ecdsa"),
+      whepCompat: get("rtc_server.whep_compat"),
+    },
+    vhosts: new Map([...vhosts].map(([name, scope]) => [name, buildVhost(name, scope)])),
+  };
+  checkPorts(config, globals, problems);
+  return config;
+}
+
+/** What is allowed and hardly meant. */
+export function findContradictions(config: Config): string[] {
+  const vhosts = [...config.vhosts.values()].filter((vhost) => vhost.enabled && vhost.rtc.enabled);
+  const found: string[] = [];
+  if (vhosts.length > 0 && !config.rtcServer.enabled) {
+    found.push(
+      `vhost ${vhosts[0]?.name}: rtc is enabled and rtc_server is not: nothing is served over WebRTC; add rtc_server { enabled on; }`,
+    );
+  }
+  if (config.rtcServer.enabled && vhosts.length === 0) {
+    found.push("rtc_server is enabled and no vhost has rtc { enabled on; }: every WebRTC request will be refused");
+  }
+  if (config.rtcServer.enabled && !config.httpApi.enabled) {
+    found.push("rtc_server is enabled and http_api is not: no client can ask for a WebRTC session");
+  }
+  return found;
+}
+
+function buildVhost(name: string, scope: Scope): VhostConfig {
+  const get = <P extends DirectivePath>(path: P): ValueAt<P> => valueIn(scope, path);
+  return {
+    name,
+    enabled: get("vhost.enabled"),
+    rtc: {
+      enabled: get("vhost.rtc.enabled"),
+      nack: get("vhost.rtc.nack"),
+      twcc: get("vhost.rtc.twcc"),
+      stunTimeout: get("vhost.rtc.stun_timeout"),
+      dtlsRole: get("vhost.rtc.dtls_role"),
+      rtmpToRtc: get("vhost.rtc.rtmp_to_rtc"),
+      rtcToRtmp: get("vhost.rtc.rtc_to_rtmp"),
+      bframe: get("vhost.rtc.bframe"),
+      opusBitrate: get("vhost.rtc.opus_bitrate"),
+      aacBitrate: get("vhost.rtc.aac_bitrate"),
+      pliForRtmp: get("vhost.rtc.pli_for_rtmp"),
+      keepAvcNaluSei: get("vhost.rtc.keep_avc_nalu_sei"),
+    },
+    play: {
+      gopCache: get("vhost.play.gop_cache"),
+      gopCacheMaxFrames: get("vhost.play.gop_cache_max_frames"),
+      queueLength: get("vhost.play.queue_length"),
+    },
+    publish: {
+      firstPacketTimeout: get("vhost.publish.firstpkt_timeout"),
+      normalTimeout: get("vhost.publish.normal_timeout"),
+      grace: get("vhost.publish.grace"),
+      takeover: get("vhost.publish.takeover"),
+    },
+  };
+}
+
+/** The stated value of a path, or its default; both were made by the same row's parser, which is what the cast says. */
+function valueIn<P extends DirectivePath>(scope: Scope, path: P): ValueAt<P> {
+  const stated = scope.get(path);
+  if (stated !== undefined) return stated.value as ValueAt<P>;
+  const directive: (typeof DIRECTIVES)[P] = DIRECTIVES[path];
+  return directive.value.parse(splitDefault(directive.default)) as ValueAt<P>;
+}
+
+function splitDefault(written: string | undefined): string[] {
+  if (written === undefined) return [];
+  return written === "" ? [""] : written.split(/\s+/);
+}
+
+/** The listeners that cannot share a port. (API, HTTP server and WebRTC over TCP can.) */
+function checkPorts(config: Config, globals: Scope, problems: ConfigProblem[]): void {
+  const http = [
+    { path: "http_api.listen", on: config.httpApi.enabled, listen: config.httpApi.listen },
+    {
+      path: "http_api.https.listen",
+      on: config.httpApi.enabled && config.httpApi.https.enabled,
+      listen: config.httpApi.https.listen,
+    },
+    { path: "http_server.listen", on: config.httpServer.enabled, listen: config.httpServer.listen },
+    {
+      path: "http_server.https.listen",
+      on: config.httpServer.enabled && config.httpServer.https.enabled,
+      listen: config.httpServer.https.listen,
+    },
+  ] as const;
+  const rtmp = [
+    { path: "listen", on: true, listen: config.listen },
+    { path: "rtmps.listen", on: config.rtmps.enabled, listen: config.rtmps.listen },
+  ] as const;
+  const pairs = [...http.map((other) => [rtmp[0], other] as const), ...http.map((other) => [rtmp[1], other] as const), rtmp];
+  for (const [a, b] of pairs) {
+    if (!a.on || !b.on) continue;
+    const shared = a.listen.find((one) => b.listen.some((other) => overlap(one, other)));
+    if (shared === undefined) continue;
+    const stated = globals.get(b.path) ?? globals.get(a.path);
+    const message = `port ${shared.port} is wanted by both ${a.path} and ${b.path}; give one of them another port`;
+    problems.push({ file: stated?.file, line: stated?.line, message });
+  }
+}
+
+/** Two listeners that cannot both be opened. A wildcard of either family may take the other's too. */
+function overlap(a: ListenAddress, b: ListenAddress): boolean {
+  const isWildcard = ({ host }: ListenAddress): boolean => host === undefined || host === "0.0.0.0" || host === "::";
+  return a.port === b.port && a.port !== 0 && (isWildcard(a) || isWildcard(b) || a.host === b.host);
+}
