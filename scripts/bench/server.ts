@@ -97,16 +97,18 @@ async function countAll(gateway: GatewayProcess, viewers: readonly Viewer[]) {
   return { at, cpu, child, packets, missing };
 }
 
+/** V8's young generation grows with the rate of garbage, not with viewers; so what it holds in reserve is shown apart. */
 function showMemory(name: string, memory: readonly ({ viewers: number } & NodeJS.MemoryUsage)[]): void {
-  const [none, some] = memory;
+  const some = memory[1];
   const all = memory.at(-1);
-  if (none === undefined || some === undefined || all === undefined) return;
-  const perViewer = (from: typeof none, key: "rss" | "heapUsed" | "external"): string =>
-    ((all[key] - from[key]) / (all.viewers - from.viewers) / 1024).toFixed(0);
+  if (some === undefined || all === undefined) return;
+  const perViewer = (of: (usage: NodeJS.MemoryUsage) => number): string =>
+    ((of(all) - of(some)) / (all.viewers - some.viewers) / 1024).toFixed(0);
   const sizes = memory.map(({ viewers, rss }) => `${viewers}: ${(rss / 2 ** 20).toFixed(1)} MiB`).join(", ");
   console.log(
-    `  ${name}: memory after a collection ${sizes}; per viewer ${perViewer(none, "rss")} KiB from 0 on, ${perViewer(some, "rss")} KiB from 50 on ` +
-      `(target 100, SRS 540), of these heap ${perViewer(some, "heapUsed")}, buffers ${perViewer(some, "external")}`,
+    `  ${name}: memory after a collection ${sizes}; per viewer from ${some.viewers} to ${all.viewers}: ` +
+      `${perViewer(({ rss, heapTotal, heapUsed }) => rss - heapTotal + heapUsed)} KiB in use (target 100, SRS 540), ` +
+      `${perViewer(({ rss }) => rss)} KiB resident; heap ${perViewer(({ heapUsed }) => heapUsed)}, buffers ${perViewer(({ external }) => external)}`,
   );
 }
 
