@@ -9,6 +9,8 @@ import type { PacketBatch, PacketLane, TimeReference } from "./types.js";
 const VIDEO_HISTORY = 16_384;
 /** Packets of audio kept: 10 s in frames of 20 ms. */
 const AUDIO_HISTORY = 512;
+/** Milliseconds that the group before the newest key frame is kept for retransmission. */
+const RETENTION = 3_000;
 /** Milliseconds between two requests for a key frame that reach the source. */
 const KEY_FRAME_INTERVAL = 500;
 
@@ -27,6 +29,8 @@ export class LivePacketLane implements PacketLane {
   readonly #audio: LaneTrack;
   readonly #video: LaneTrack;
   #keyFrameStart: number | undefined;
+  /** What key frames have made obsolete, and when it may go. */
+  readonly #obsolete: { readonly before: number; readonly due: number }[] = [];
   #lastKeyFrameRequest = Number.NEGATIVE_INFINITY;
 
   /**
@@ -81,8 +85,12 @@ export class LivePacketLane implements PacketLane {
       const lane = packet.kind === "video" ? this.#video : this.#audio;
       lane.history.add(packet);
       lane.nextSequenceNumber = packet.sequenceNumber + 1;
-      if (packet.startsKeyFrame) this.#keyFrameStart = packet.sequenceNumber;
+      if (packet.startsKeyFrame) {
+        this.#keyFrameStart = packet.sequenceNumber;
+        this.#obsolete.push({ before: packet.sequenceNumber, due: this.#now() + RETENTION });
+      }
     }
+    this.#dropObsolete();
     for (const sink of this.#sinks) sink.write(batch);
   }
 
@@ -125,6 +133,7 @@ export class LivePacketLane implements PacketLane {
     this.#audio.history.clear();
     this.#video.history.clear();
     this.#keyFrameStart = undefined;
+    this.#obsolete.length = 0;
     this.#lastKeyFrameRequest = Number.NEGATIVE_INFINITY;
   }
 
@@ -137,6 +146,16 @@ export class LivePacketLane implements PacketLane {
     const sinks = [...this.#sinks];
     this.#sinks.clear();
     for (const sink of sinks) sink.close(reason);
+  }
+
+  #dropObsolete(): void {
+    let first = this.#obsolete[0];
+    if (first === undefined) return;
+    const now = this.#now();
+    for (; first !== undefined && first.due <= now; first = this.#obsolete[0]) {
+      this.#video.history.dropBefore(first.before);
+      this.#obsolete.shift();
+    }
   }
 
   #of(kind: MediaKind): LaneTrack {

@@ -82,6 +82,10 @@ export class GatewayProcess {
     return `http://127.0.0.1:${this.ports.api}/rtc/v1/whep/?app=${app}&stream=${stream}`;
   }
 
+  whipUrl(stream = "livestream", query = "", app = "live"): string {
+    return `http://127.0.0.1:${this.ports.api}/rtc/v1/whip/?app=${app}&stream=${stream}${query}`;
+  }
+
   pageUrl(query = "", page = "players/whep.html"): string {
     return `http://127.0.0.1:${this.ports.http}/${page}${query}`;
   }
