@@ -32,11 +32,7 @@ export type FlvTarget = {
  * @param vhostOf the vhost that serves a name; undefined when there is none
  * @throws Refusal `bad-request`
  */
-export function parseFlvUrl(
-  url: string,
-  host: string,
-  vhostOf: (name: string) => FlvVhost | undefined,
-): FlvTarget | undefined {
+export function parseFlvUrl(url: string, host: string, vhostOf: (name: string) => FlvVhost | undefined): FlvTarget | undefined {
   const at = url.indexOf("?");
   const path = at < 0 ? url : url.slice(0, at);
   const query = at < 0 ? "" : url.slice(at + 1);

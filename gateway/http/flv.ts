@@ -33,7 +33,12 @@ export class FlvService {
   readonly #fanOuts: FlvFanOuts;
   readonly #viewers = new Set<Session>();
   // Compression would cost each viewer what is done once for all. Players say next to nothing: pings, and the closing handshake.
-  readonly #webSockets = new WebSocketServer({ noServer: true, clientTracking: false, maxPayload: 4096, perMessageDeflate: false });
+  readonly #webSockets = new WebSocketServer({
+    noServer: true,
+    clientTracking: false,
+    maxPayload: 4096,
+    perMessageDeflate: false,
+  });
 
   constructor(options: FlvOptions) {
     this.#options = options;

@@ -77,7 +77,8 @@ export class HttpListener {
     const { upgrade } = options;
     if (upgrade !== undefined) {
       server.on("upgrade", (request: IncomingMessage, socket: Socket, head: Buffer) => {
-        if (isExcess(socket, options)) socket.end(`HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n\r\n`);
+        if (isExcess(socket, options))
+          socket.end(`HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n\r\n`);
         else if (request.headers.upgrade?.toLowerCase() === "websocket") upgrade(request, socket, head);
         else withoutUpgrade(server, request, socket, head);
       });
@@ -197,11 +198,7 @@ function isExcess(socket: Socket, { connections, maxConnections }: ListenerOptio
   return connections.open > maxConnections && excess.has(socket);
 }
 
-function serve(
-  request: IncomingMessage,
-  response: ServerResponse,
-  options: ListenerOptions,
-): void {
+function serve(request: IncomingMessage, response: ServerResponse, options: ListenerOptions): void {
   const { handler, maxConnections } = options;
   if (!isExcess(request.socket, options)) {
     handler(request, response);

@@ -15,10 +15,10 @@ import fastify, { type FastifyInstance } from "fastify";
 import type { Config, ListenAddress } from "../config/config.js";
 import type { Clock } from "../hub/clock.js";
 import { addApi, apiIndex, sendApiError } from "./api.js";
-import { type Credentials, formatAddress, HttpListener, readCredentials } from "./listener.js";
 import { FlvService } from "./flv.js";
 import { addFlv } from "./flv-routes.js";
 import type { FlvVhost } from "./flv-target.js";
+import { type Credentials, formatAddress, HttpListener, readCredentials } from "./listener.js";
 import { addPages } from "./pages.js";
 import { sendProblem } from "./problem.js";
 import { RateLimit, type RateLimitOptions } from "./rate-limit.js";
@@ -96,6 +96,11 @@ export class HttpServer {
       port: address.port,
       isSecure,
     }));
+  }
+
+  /** Viewers over HTTP-FLV and WebSocket-FLV. */
+  get flvViewers(): number {
+    return this.#flv.viewerCount;
   }
 
   /** Ends within about a second, also with connections kept open. Idempotent. */
