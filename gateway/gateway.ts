@@ -10,6 +10,7 @@ import { isDeepStrictEqual } from "node:util";
 import { type Logger, pino } from "pino";
 
 import { FfmpegTranscoders } from "../transcoder/ffmpeg.js";
+import { RtcToRtmp } from "./bridge/rtc-to-rtmp.js";
 import { RtmpToRtc } from "./bridge/rtmp-to-rtc.js";
 import { type BridgeLog, FixedWorkSlots, type WorkSlots } from "./bridge/types.js";
 import { type Config, type VhostConfig, vhostFor } from "./config/config.js";
@@ -218,17 +219,15 @@ export class Gateway extends EventEmitter<GatewayEvents> {
   #converterFor(stream: Stream, lane: "frames" | "packets"): Converter | undefined {
     const { rtc } = vhostFor(this.#config, stream.name.vhost);
     const [transcoders, slots] = [this.#transcoders, this.#slots];
-    if (lane !== "frames" || !rtc.enabled || !rtc.rtmpToRtc || transcoders === undefined || slots === undefined) return undefined;
-    return new RtmpToRtc({
-      stream,
-      clock: this.#clock,
-      transcoders,
-      slots,
-      log: this.#streamLog(stream.name),
-      bframe: rtc.bframe,
-      opusBitrate: rtc.opusBitrate,
-      keepAvcNaluSei: rtc.keepAvcNaluSei,
-    });
+    if (!rtc.enabled || transcoders === undefined || slots === undefined) return undefined;
+    const shared = { stream, clock: this.#clock, transcoders, log: this.#streamLog(stream.name) };
+    if (lane === "packets") {
+      if (!rtc.rtcToRtmp) return undefined;
+      return new RtcToRtmp({ ...shared, aacBitrate: rtc.aacBitrate, keyFrameInterval: rtc.pliForRtmp });
+    }
+    if (!rtc.rtmpToRtc) return undefined;
+    const { bframe, opusBitrate, keepAvcNaluSei } = rtc;
+    return new RtmpToRtc({ ...shared, slots, bframe, opusBitrate, keepAvcNaluSei });
   }
 
   #streamLog(name: StreamName): BridgeLog {

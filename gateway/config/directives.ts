@@ -237,7 +237,7 @@ export const DIRECTIVES = {
     `Whether what is published over RTMP can be watched over WebRTC. Video is passed on as it is, AAC becomes Opus by one ffmpeg child
     per stream, which runs only while somebody watches.`,
   ),
-  "vhost.rtc.rtc_to_rtmp": later(
+  "vhost.rtc.rtc_to_rtmp": ready(
     flag,
     "off",
     "Whether what is published over WebRTC can be watched over RTMP, HTTP-FLV and HLS; Opus becomes AAC by one ffmpeg child per stream.",
@@ -255,12 +255,12 @@ export const DIRECTIVES = {
     "64000",
     "Bits per second of the Opus that viewers over WebRTC get.",
   ),
-  "vhost.rtc.aac_bitrate": later(
+  "vhost.rtc.aac_bitrate": ready(
     integer(8_000, 320_000, "bit/s"),
     "128000",
     "Bits per second of the AAC that Opus is converted to.",
   ),
-  "vhost.rtc.pli_for_rtmp": later(
+  "vhost.rtc.pli_for_rtmp": ready(
     seconds(0.5, 30),
     "6.0",
     `Seconds between key frames that a WebRTC publisher is asked for while its stream is converted for RTMP, FLV or HLS. Shorter: those
@@ -283,7 +283,7 @@ export const DIRECTIVES = {
     "2500",
     "How many frames are kept at most; a longer group of pictures is not kept, and new viewers wait for the next key frame.",
   ),
-  "vhost.play.queue_length": later(
+  "vhost.play.queue_length": ready(
     seconds(0.5, 120),
     "30",
     "Seconds that a viewer over RTMP or HTTP may lag behind before it falls forward to the next key frame.",

@@ -1,7 +1,7 @@
 // The media side of a publisher (WHIP): its sources' packets in order onto the stream's lane, and the feedback that it needs: reports,
 // requests for packets and key frames, transport-wide arrival times or a bitrate limit.
 
-import type { Stream } from "../hub/types.js";
+import type { Publication } from "../hub/types.js";
 import { BitrateLimit } from "../rtp/bitrate-limit.js";
 import { RtpHeader } from "../rtp/header.js";
 import { KeyFrameRequester } from "../rtp/key-frame-requester.js";
@@ -29,8 +29,8 @@ import type { NegotiatedTrack } from "./sdp-answer.js";
 export type PublisherOptions = {
   readonly audio: NegotiatedTrack | undefined;
   readonly video: NegotiatedTrack | undefined;
-  /** Whose packets lane is written; the publication must have been granted. */
-  readonly stream: Stream;
+  /** Granted by the hub, ended by whoever owns the session. */
+  readonly publication: Publication;
   readonly cname: string;
   /** 32 random bits at each call. */
   readonly random: () => number;
@@ -67,7 +67,7 @@ export class Publisher implements MediaSide {
 
   constructor(options: PublisherOptions) {
     this.#options = options;
-    const { audio, video, stream, random } = options;
+    const { audio, video, publication, random } = options;
     this.#audio = audio === undefined ? undefined : new IncomingTrack(audio);
     this.#video = video === undefined ? undefined : new IncomingTrack(video);
     this.#ssrc = random() >>> 0 || 1;
@@ -76,7 +76,7 @@ export class Publisher implements MediaSide {
     this.#bitrateLimit = this.#hasTransportCc || video === undefined ? undefined : new BitrateLimit();
     this.#keyFrames = new KeyFrameRequester(() => this.#sendKeyFrameRequest());
     this.#lane = new PublisherLane({
-      stream,
+      publication,
       tracks: negotiated.map(rtpTrackOf),
       onKeyFrame: () => this.#keyFrames.onKeyFrame(),
       onKeyFrameNeeded: () => this.#keyFrames.request(this.#now),
@@ -337,7 +337,8 @@ class IncomingTrack {
 type Source = { readonly track: IncomingTrack; readonly role: "media" | "retransmissions"; lastHeard: number };
 
 function rtpTrackOf(ids: NegotiatedTrack): RtpTrack {
-  const { codec, clockRate, channels, formatParameters } = ids;
+  const { codec, clockRate, channels, parameterSets } = ids;
+  const formatParameters = parameterSets === undefined ? ids.formatParameters : `${ids.formatParameters};${parameterSets}`;
   const kind: MediaKind = ids.kind;
   return kind === "audio" ? { kind, codec, clockRate, channels, formatParameters } : { kind, codec, clockRate, formatParameters };
 }

@@ -1,24 +1,35 @@
-// EDGE: all WebRTC sessions of the gateway behind one UDP port. Opens the sockets, admits viewers, answers their offers, connects
-// them to their streams, and flushes what is to be sent once per turn.
+// EDGE: all WebRTC sessions of the gateway behind one UDP port. Opens the sockets, admits viewers and publishers, answers their
+// offers, connects them to their streams, and flushes what is to be sent once per turn.
 // Who closes whom: the gateway closes the server; the server closes its sessions, then egress and sockets, then the DTLS context.
 
 import { randomBytes, randomInt } from "node:crypto";
 
 import { type Config, vhostFor } from "../config/config.js";
 import type { Clock } from "../hub/clock.js";
-import type { Hub, PacketLane, Play, StreamName } from "../hub/types.js";
+import type { Hub, PacketLane, Peer, Play, Publication, Source, StreamName } from "../hub/types.js";
 import { Refusal } from "../media/errors.js";
 import type { DtlsContext, Endpoint } from "../native/types.js";
-import { addressBytes } from "./address.js";
-import { gatherCandidates } from "./candidates.js";
+import { candidatesFor, checkVhost, chooseCredentials, type RtcOffer, streamLabel } from "./admission.js";
 import type { EgressStatistics } from "./egress.js";
 import { FanOut } from "./fan-out.js";
+import type { MediaSide } from "./media-side.js";
 import type { RtcMachine, RtcNetwork } from "./network.js";
-import { parseOffer } from "./sdp.js";
-import { answerPlay, type Candidate, type IceCredentials, type PlayTracks } from "./sdp-answer.js";
+import { Publisher } from "./publisher.js";
+import { type Offer, parseOffer } from "./sdp.js";
+import {
+  type AnswerOptions,
+  answerPlay,
+  answerPublish,
+  type IceCredentials,
+  type Negotiated,
+  type PlayTracks,
+  publishCodecs,
+} from "./sdp-answer.js";
 import { RtcSession, type SessionOwner } from "./session.js";
 import { SessionTable } from "./session-table.js";
 import { Viewer } from "./viewer.js";
+
+export type { RtcOffer } from "./admission.js";
 
 /** Where log lines go; a pino logger is one. */
 export interface RtcLog {
@@ -39,30 +50,22 @@ export type RtcServerOptions = {
   readonly maxSessions?: number;
 };
 
-/** An offer as it comes from HTTP; the fields are described where HTTP reads them. */
-export type RtcOffer = {
-  readonly name: StreamName;
-  readonly sdp: string;
-  /** The client's address without port. */
-  readonly address: string;
-  readonly parameters: string;
-  /** Host of the API request, a candidate when `api_as_candidates` is on; empty when unknown. */
-  readonly apiHost: string;
-  /** `?eip=`: replaces every other candidate. */
-  readonly candidates: readonly string[];
-  readonly iceUsernameFragment?: string;
-  readonly icePassword?: string;
-  readonly videoCodec?: string;
-  readonly audioCodec?: string;
-  readonly pageUrl?: string;
-  /** Play before publish: the viewer waits for the publisher. Default false. */
-  readonly mayWait?: boolean;
-};
-
 export type RtcAnswer = { readonly id: string; readonly sdp: string };
 
-/** What a session is connected to within the gateway: the stream it plays. */
-type Attachment = { readonly play: Play; readonly fanOut: FanOut; readonly viewer: Viewer };
+/** What a session is connected to within the gateway: the stream it plays or publishes. */
+type Attachment =
+  | { readonly role: "viewer"; readonly name: StreamName; readonly play: Play; readonly fanOut: FanOut; readonly viewer: Viewer }
+  | { readonly role: "publisher"; readonly name: StreamName; readonly publication: Publication };
+
+/** An offer that was read, and what its answer needs. */
+type Admitted = {
+  readonly id: string;
+  readonly peer: Peer;
+  readonly offer: Offer;
+  readonly network: RtcNetwork;
+  readonly answer: AnswerOptions;
+  readonly stunTimeout: number;
+};
 
 export class RtcServer implements SessionOwner {
   readonly #options: RtcServerOptions;
@@ -143,81 +146,76 @@ export class RtcServer implements SessionOwner {
 
   /** WHEP. @throws Refusal with a reason that is shown to the viewer */
   async play(offer: RtcOffer): Promise<RtcAnswer> {
-    const network = this.#admit(offer.name);
-    const parsed = parseOffer(offer.sdp);
-    const ice = this.#credentials(offer);
-    const id = randomBytes(18).toString("base64url");
-    const candidates = await this.#candidates(offer, network);
-
-    this.#pending++;
-    let play: Play;
+    const admitted = await this.#admit(offer);
+    const { id, peer, network } = admitted;
     let session: RtcSession | undefined;
-    try {
-      play = await this.#options.hub.play({
+    const play = await this.#pend(
+      this.#options.hub.play({
         name: offer.name,
-        peer: {
-          id,
-          protocol: "rtc",
-          address: offer.address,
-          parameters: offer.parameters,
-          ...(offer.pageUrl !== undefined && { pageUrl: offer.pageUrl }),
-        },
+        peer,
         lane: "packets",
         mayWait: offer.mayWait ?? false,
         close: (reason) => session?.close(this.#clock.now(), reason),
         statistics: () => session?.statistics() ?? {},
-      });
-    } finally {
-      this.#pending--;
-    }
+      }),
+    );
     let fanOut: FanOut | undefined;
     try {
-      if (this.#isClosed) throw new Refusal("overloaded", "the gateway is shutting down");
-      if (this.#table.hasFragment(ice.usernameFragment)) throw new Refusal("bad-request", "this ice-ufrag is in use");
-      fanOut = this.#fanOutFor(play.stream.packets, network);
-      const { rtc } = vhostFor(this.#config, offer.name.vhost);
-      const used = new Set<number>();
-      const negotiated = answerPlay(parsed, tracksOf(play.stream.packets), {
-        ice,
-        fingerprint: this.#dtls.fingerprint,
-        dtlsRole: rtc.dtlsRole,
-        candidates,
-        sessionId: String(randomInt(2 ** 47)),
-        cname: this.#cname,
-        streamId: STREAM_ID,
-        nack: rtc.nack,
-        twcc: rtc.twcc,
-        newSsrc: () => newSsrc(used),
-      });
+      this.#checkStillFree(admitted.answer.ice);
+      const lane = play.stream.packets;
+      fanOut = this.#fanOutFor(lane, network);
+      const negotiated = answerPlay(admitted.offer, tracksOf(lane), admitted.answer);
       const viewer = new Viewer({
         audio: negotiated.audio,
         video: negotiated.video,
-        lane: play.stream.packets,
+        lane,
         egress: network.egress,
         cname: this.#cname,
         random: random32,
         wallTimeAt: (now) => this.#clock.wallTime() - this.#clock.now() + now,
       });
-      session = new RtcSession(this.#clock.now(), {
-        id,
-        ice,
-        // Without the tracks and the answer's text, which nobody needs any more.
-        negotiated: { remote: negotiated.remote, fingerprint: negotiated.fingerprint, dtlsRole: negotiated.dtlsRole },
-        media: viewer,
-        dtls: this.#dtls,
-        egress: network.egress,
-        createReceiver: (keys) => this.#options.machine.createReceiver(keys),
-        stunTimeout: rtc.stunTimeout,
-        owner: this,
-      });
-      this.#attachments.set(id, { play, fanOut, viewer });
-      this.#table.add(session);
-      const { app, stream } = offer.name;
-      this.#options.log.info({ id, stream: `${app}/${stream}`, address: offer.address }, "WebRTC viewer admitted");
+      session = this.#open(admitted, negotiated, viewer, { role: "viewer", name: offer.name, play, fanOut, viewer });
       return { id, sdp: negotiated.answer };
     } catch (error) {
       if (fanOut !== undefined) this.#release(fanOut);
       play.end(error instanceof Error ? error.message : String(error));
+      throw error;
+    }
+  }
+
+  /** WHIP. @throws Refusal with a reason that is shown to the publisher */
+  async publish(offer: RtcOffer): Promise<RtcAnswer> {
+    const admitted = await this.#admit(offer);
+    const { id, peer } = admitted;
+    // Before the hub is asked: an offer that cannot be answered must not push another publisher out.
+    const negotiated = answerPublish(admitted.offer, publishCodecs(offer.videoCodec, offer.audioCodec), admitted.answer);
+    let session: RtcSession | undefined;
+    let publisher: Publisher | undefined;
+    const source: Source = {
+      requestKeyFrame: () => {
+        if (session === undefined) return;
+        publisher?.requestKeyFrame(this.#clock.now());
+        this.#table.touch(session);
+      },
+      close: (reason) => session?.close(this.#clock.now(), reason),
+    };
+    const publication = await this.#pend(
+      this.#options.hub.publish({
+        name: offer.name,
+        peer,
+        lane: "packets",
+        source,
+        statistics: () => session?.statistics() ?? {},
+      }),
+    );
+    try {
+      this.#checkStillFree(admitted.answer.ice);
+      const { audio, video } = negotiated;
+      publisher = new Publisher({ audio, video, publication, cname: this.#cname, random: random32 });
+      session = this.#open(admitted, negotiated, publisher, { role: "publisher", name: offer.name, publication });
+      return { id, sdp: negotiated.answer };
+    } catch (error) {
+      publication.end(error instanceof Error ? error.message : String(error));
       throw error;
     }
   }
@@ -248,20 +246,26 @@ export class RtcServer implements SessionOwner {
 
   onConnected(session: RtcSession): void {
     const attachment = this.#attachments.get(session.id);
-    attachment?.fanOut.add(attachment.viewer);
+    if (attachment?.role === "viewer") attachment.fanOut.add(attachment.viewer);
     const ms = Math.round(this.#clock.now() - session.createdAt);
-    this.#options.log.debug({ id: session.id, ms }, "WebRTC session connected");
+    this.#options.log.debug({ session: shortId(session.id), ms }, "WebRTC session connected");
   }
 
   onClosed(session: RtcSession, reason: string): void {
     this.#table.remove(session);
     const attachment = this.#attachments.get(session.id);
     this.#attachments.delete(session.id);
-    attachment?.fanOut.remove(attachment.viewer);
-    if (attachment !== undefined) this.#release(attachment.fanOut);
-    attachment?.play.end(reason);
     this.#flushSoon();
-    this.#options.log.info({ id: session.id, reason, ...session.statistics() }, "WebRTC viewer left");
+    if (attachment === undefined) return;
+    if (attachment.role === "viewer") {
+      attachment.fanOut.remove(attachment.viewer);
+      this.#release(attachment.fanOut);
+      attachment.play.end(reason);
+    } else {
+      attachment.publication.end(reason);
+    }
+    const fields = { session: shortId(session.id), stream: streamLabel(attachment.name), peer: session.peer, reason };
+    this.#options.log.info({ ...session.statistics(), ...fields }, `WebRTC ${attachment.role} left`);
   }
 
   #flushSoon(): void {
@@ -277,50 +281,77 @@ export class RtcServer implements SessionOwner {
 
   // --- Admission
 
-  #admit(name: StreamName): RtcNetwork {
+  async #admit(offer: RtcOffer): Promise<Admitted> {
     const network = this.#network;
     if (network === undefined || this.#isClosed) throw new Refusal("unavailable", "WebRTC is not running");
-    if (!vhostFor(this.#config, name.vhost).rtc.enabled) throw new Refusal("unavailable", "WebRTC is switched off (rtc.enabled)");
+    checkVhost(this.#config, offer.name);
     const limit = this.#options.maxSessions ?? 5_000;
     if (this.#table.size + this.#pending >= limit) throw new Refusal("overloaded", `all ${limit} WebRTC sessions are taken`);
-    return network;
+    const parsed = parseOffer(offer.sdp);
+    const ice = chooseCredentials(offer, (fragment) => this.#table.hasFragment(fragment));
+    const candidates = await candidatesFor(offer, this.#config, this.#options.machine, network.port);
+    const { rtc } = vhostFor(this.#config, offer.name.vhost);
+    const id = randomBytes(18).toString("base64url");
+    const { address, parameters, pageUrl } = offer;
+    const used = new Set<number>();
+    return {
+      id,
+      peer: { id, protocol: "rtc", address, parameters, ...(pageUrl !== undefined && { pageUrl }) },
+      offer: parsed,
+      network,
+      answer: {
+        ice,
+        fingerprint: this.#dtls.fingerprint,
+        dtlsRole: rtc.dtlsRole,
+        candidates,
+        sessionId: String(randomInt(2 ** 47)),
+        cname: this.#cname,
+        streamId: STREAM_ID,
+        nack: rtc.nack,
+        twcc: rtc.twcc,
+        newSsrc: () => newSsrc(used),
+      },
+      stunTimeout: rtc.stunTimeout,
+    };
   }
 
-  #credentials(offer: RtcOffer): IceCredentials {
-    const usernameFragment = offer.iceUsernameFragment ?? randomBytes(6).toString("base64");
-    const password = offer.icePassword ?? randomBytes(24).toString("base64");
-    if (!/^[A-Za-z0-9+/]{4,32}$/.test(usernameFragment))
-      throw new Refusal("bad-request", "ice-ufrag: 4 to 32 letters, digits, + or /");
-    if (!/^[A-Za-z0-9+/]{22,32}$/.test(password)) throw new Refusal("bad-request", "ice-pwd: 22 to 32 letters, digits, + or /");
-    if (this.#table.hasFragment(usernameFragment)) throw new Refusal("bad-request", "this ice-ufrag is in use");
-    return { usernameFragment, password };
-  }
-
-  async #candidates(offer: RtcOffer, network: RtcNetwork): Promise<Candidate[]> {
-    const { rtcServer } = this.#config;
-    const apiHosts: string[] = [];
-    if (rtcServer.apiAsCandidates && offer.candidates.length === 0 && offer.apiHost !== "") {
-      if (addressBytes(offer.apiHost) !== undefined) {
-        apiHosts.push(offer.apiHost);
-      } else {
-        if (rtcServer.resolveApiDomain) apiHosts.push(...(await this.#options.machine.resolve(offer.apiHost)));
-        if (rtcServer.keepApiDomain) apiHosts.push(offer.apiHost);
-      }
+  /** Counts an offer among the sessions while the hub and its gates think about it. */
+  async #pend<T>(grant: Promise<T>): Promise<T> {
+    this.#pending++;
+    try {
+      return await grant;
+    } finally {
+      this.#pending--;
     }
-    const hosts = rtcServer.listen.map((listen) => listen.host);
-    const candidates = gatherCandidates({
-      requested: offer.candidates,
-      configured: rtcServer.candidate,
-      detect: rtcServer.useAutoDetectNetworkIp,
-      family: rtcServer.ipFamily,
-      interfaces: this.#options.machine.interfaceAddresses(),
-      apiHosts,
-      port: network.port,
-      boundTo: hosts.every((host) => host !== undefined) ? hosts.filter((host) => host !== undefined) : [],
+  }
+
+  #checkStillFree(ice: IceCredentials): void {
+    if (this.#isClosed) throw new Refusal("overloaded", "the gateway is shutting down");
+    if (this.#table.hasFragment(ice.usernameFragment)) throw new Refusal("bad-request", "this ice-ufrag is in use");
+  }
+
+  #open(admitted: Admitted, negotiated: Negotiated, media: MediaSide, attachment: Attachment): RtcSession {
+    const { id, peer, answer, network, stunTimeout } = admitted;
+    const { remote, fingerprint, dtlsRole } = negotiated;
+    const session = new RtcSession(this.#clock.now(), {
+      id,
+      peer: peer.address,
+      ice: answer.ice,
+      negotiated: { remote, fingerprint, dtlsRole }, // without tracks and text, which nobody needs any more
+      media,
+      dtls: this.#dtls,
+      egress: network.egress,
+      createReceiver: (keys) => this.#options.machine.createReceiver(keys),
+      stunTimeout,
+      owner: this,
     });
-    if (candidates.length === 0)
-      throw new Refusal("unavailable", "no address to reach this gateway at is known (rtc_server.candidate)");
-    return candidates;
+    this.#attachments.set(id, attachment);
+    this.#table.add(session);
+    this.#options.log.info(
+      { session: shortId(id), stream: streamLabel(attachment.name), peer: peer.address },
+      `WebRTC ${attachment.role} admitted`,
+    );
+    return session;
   }
 
   #fanOutFor(lane: PacketLane, network: RtcNetwork): FanOut {
@@ -346,7 +377,8 @@ export class RtcServer implements SessionOwner {
   #endFanOut(fanOut: FanOut, reason: string): void {
     const now = this.#clock.now();
     for (const session of [...this.#table]) {
-      if (this.#attachments.get(session.id)?.fanOut === fanOut) session.close(now, reason);
+      const attachment = this.#attachments.get(session.id);
+      if (attachment?.role === "viewer" && attachment.fanOut === fanOut) session.close(now, reason);
     }
   }
 }
@@ -360,6 +392,11 @@ function tracksOf(lane: PacketLane): PlayTracks {
     video: { kind: "video", codec: "h264", clockRate: 90_000, formatParameters: "packetization-mode=1;profile-level-id=42e01f" },
     audio: { kind: "audio", codec: "opus", clockRate: 48_000, channels: 2, formatParameters: "" },
   };
+}
+
+/** Of an id, enough to tell sessions apart in a log and too little to be one. */
+function shortId(id: string): string {
+  return id.slice(0, 8);
 }
 
 function random32(): number {

@@ -90,6 +90,13 @@ export class SessionTable {
     this.#onWork();
   }
 
+  /** Something outside has changed what the session has to do, or to send. */
+  touch(session: RtcSession): void {
+    if (session.isClosed()) return;
+    this.#schedule(session);
+    this.#onWork();
+  }
+
   /** Wakes nobody any more. */
   close(): void {
     this.#wake?.cancel();

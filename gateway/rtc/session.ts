@@ -14,6 +14,8 @@ export type SessionState = "new" | "ice" | "dtls" | "connected" | "closed";
 
 export type SessionOptions = {
   readonly id: string;
+  /** The address that the offer came from, for logs. */
+  readonly peer: string;
   readonly ice: IceCredentials;
   readonly negotiated: Pick<Negotiated, "remote" | "fingerprint" | "dtlsRole">;
   readonly media: MediaSide;
@@ -38,6 +40,7 @@ export interface SessionOwner {
 
 export class RtcSession {
   readonly id: string;
+  readonly peer: string;
   readonly media: MediaSide;
   readonly ice: IceLiteAgent;
   readonly createdAt: number;
@@ -64,6 +67,7 @@ export class RtcSession {
 
   constructor(now: number, options: SessionOptions) {
     this.id = options.id;
+    this.peer = options.peer;
     this.media = options.media;
     this.createdAt = now;
     this.#options = options;

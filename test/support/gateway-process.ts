@@ -38,6 +38,14 @@ export type GatewayOptions = {
 export const ROOT = fileURLToPath(new URL("../../../", import.meta.url)); // of dist/test/support
 export const MAIN = join(ROOT, "dist/gateway/main.js");
 
+/** Node arguments with which a gateway collects its garbage and tells its memory at SIGUSR2. */
+export const MEASURE_MEMORY: readonly string[] = [
+  "--expose-gc",
+  "--import",
+  `data:text/javascript,process.on("SIGUSR2",()=>{gc();gc();console.log("memory-usage "+JSON.stringify(process.memoryUsage()))})`,
+];
+const MEMORY_LINE = /^memory-usage /;
+
 export class GatewayProcess {
   readonly ports: Ports;
   readonly child: Child;
@@ -82,6 +90,10 @@ export class GatewayProcess {
     return `http://127.0.0.1:${this.ports.api}/rtc/v1/whep/?app=${app}&stream=${stream}`;
   }
 
+  whipUrl(stream = "livestream", query = "", app = "live"): string {
+    return `http://127.0.0.1:${this.ports.api}/rtc/v1/whip/?app=${app}&stream=${stream}${query}`;
+  }
+
   pageUrl(query = "", page = "players/whep.html"): string {
     return `http://127.0.0.1:${this.ports.http}/${page}${query}`;
   }
@@ -119,6 +131,14 @@ export class GatewayProcess {
 
   openFiles(): ReturnType<typeof openFilesOf> {
     return openFilesOf(this.pid);
+  }
+
+  /** Memory after a garbage collection, in bytes. Only for one started with MEASURE_MEMORY. */
+  async memory(): Promise<NodeJS.MemoryUsage> {
+    const seen = this.child.lines(MEMORY_LINE).length;
+    this.child.process.kill("SIGUSR2");
+    const line = await eventually("memory is told", () => this.child.lines(MEMORY_LINE)[seen]);
+    return JSON.parse(line.replace(MEMORY_LINE, "")) as NodeJS.MemoryUsage;
   }
 
   /** Ends it. @throws Error when it does not end in time by itself, with code 0, or leaves a child */
