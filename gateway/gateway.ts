@@ -134,6 +134,7 @@ export class Gateway extends EventEmitter<GatewayEvents> {
     const fixed = ["listen", "rtmps", "httpApi", "httpServer", "rtcServer", "ffmpeg", "maxConnections"] as const;
     const changed = fixed.filter((name) => !isDeepStrictEqual(config[name], this.#config[name]));
     this.#config = config;
+    this.#rtc?.configure(config);
     this.#log.level = config.logLevel;
     return changed;
   }
