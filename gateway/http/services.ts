@@ -1,4 +1,4 @@
-// What HTTP needs from the rest of the gateway, handed in: http imports no other protocol (docs/architecture.md, "Who may import whom").
+// What HTTP needs from the rest of the gateway, handed in: http imports no other protocol (docs/architecture.md, "The house").
 
 import type { Hub, StreamName } from "../hub/types.js";
 
