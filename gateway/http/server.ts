@@ -14,6 +14,7 @@ import fastify, { type FastifyInstance } from "fastify";
 
 import type { Config, ListenAddress } from "../config/config.js";
 import { addApi, apiIndex, sendApiError } from "./api.js";
+import { apiGuard } from "./auth.js";
 import { type Credentials, formatAddress, HttpListener, readCredentials } from "./listener.js";
 import { addPages } from "./pages.js";
 import { sendProblem } from "./problem.js";
@@ -38,12 +39,14 @@ export type Role = "api" | "server";
 export class HttpServer {
   readonly #options: HttpOptions;
   readonly #rateLimit: RateLimit;
+  readonly #guard: ReturnType<typeof apiGuard>;
   readonly #apps: FastifyInstance[] = [];
   #listeners: HttpListener[] = [];
 
   constructor(options: HttpOptions) {
     this.#options = options;
     this.#rateLimit = new RateLimit(options.rateLimit);
+    this.#guard = apiGuard({ auth: options.httpApi.auth, now: () => performance.now() });
   }
 
   /** Opens every configured address, or none. @throws Error naming port and directive */
@@ -127,7 +130,8 @@ export class HttpServer {
       });
     });
     if (httpApi.enabled) {
-      await app.register(async (scope) => addApi(scope, { services, crossdomain, scope: roles.has("api") ? "all" : "public" }));
+      const scope = roles.has("api") ? "all" : "public";
+      await app.register(async (routes) => addApi(routes, { services, crossdomain, scope, guard: this.#guard }));
     }
     if (roles.has("server")) {
       const { players } = this.#options;

@@ -4,6 +4,7 @@ import type { HttpOptions } from "../../gateway/http/server.js";
 import type { HttpLog, HttpServices, RtcService, SessionAnswer, SessionOffer } from "../../gateway/http/services.js";
 import type { Client, Stream } from "../../gateway/hub/types.js";
 
+export const NO_AUTH = { enabled: false, username: "", password: "", token: "" };
 export const ANSWER = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n";
 
 export class FakeRtc implements RtcService {
@@ -63,7 +64,7 @@ const ANY_PORT = [{ host: "127.0.0.1", port: 0 }];
 
 export function fakeOptions(rtc: RtcService | undefined, changes: Partial<HttpOptions> = {}): HttpOptions {
   return {
-    httpApi: { enabled: true, listen: ANY_PORT, crossdomain: true, https: HTTPS },
+    httpApi: { enabled: true, listen: ANY_PORT, crossdomain: true, auth: NO_AUTH, https: HTTPS },
     httpServer: { enabled: true, listen: ANY_PORT, dir: "", crossdomain: true, https: HTTPS },
     maxConnections: 100,
     services: fakeServices(rtc),
