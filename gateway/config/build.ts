@@ -139,6 +139,7 @@ function buildVhost(name: string, scope: Scope): VhostConfig {
       takeover: get("vhost.publish.takeover"),
     },
     security: { enabled: get("vhost.security.enabled"), rules: rulesIn(scope) },
+    httpRemux: { enabled: get("vhost.http_remux.enabled"), mount: get("vhost.http_remux.mount") },
   };
 }
 

@@ -65,6 +65,11 @@ export type VhostConfig = {
   };
   /** Who may publish and play, by address; the first rule that matches decides, and without one nobody may. */
   readonly security: { readonly enabled: boolean; readonly rules: readonly AccessRule[] };
+  readonly httpRemux: {
+    readonly enabled: boolean;
+    /** Path of HTTP-FLV with `[vhost]`, `[app]`, `[stream]` in it. */
+    readonly mount: string;
+  };
 };
 
 export type Config = {
