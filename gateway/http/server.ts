@@ -15,6 +15,7 @@ import fastify, { type FastifyInstance } from "fastify";
 import type { Config, ListenAddress } from "../config/config.js";
 import type { Clock } from "../hub/clock.js";
 import { addApi, apiIndex, sendApiError } from "./api.js";
+import { apiGuard } from "./auth.js";
 import { FlvService } from "./flv.js";
 import { addFlv } from "./flv-routes.js";
 import type { FlvVhost } from "./flv-target.js";
@@ -45,6 +46,7 @@ export type Role = "api" | "server";
 export class HttpServer {
   readonly #options: HttpOptions;
   readonly #rateLimit: RateLimit;
+  readonly #guard: ReturnType<typeof apiGuard>;
   readonly #flv: FlvService;
   readonly #apps: FastifyInstance[] = [];
   #listeners: HttpListener[] = [];
@@ -52,6 +54,7 @@ export class HttpServer {
   constructor(options: HttpOptions) {
     this.#options = options;
     this.#rateLimit = new RateLimit(options.rateLimit);
+    this.#guard = apiGuard({ auth: options.httpApi.auth, now: () => performance.now() });
     const { services, clock, log, vhost } = options;
     this.#flv = new FlvService({ hub: services.hub, clock, log, vhost });
   }
@@ -147,7 +150,8 @@ export class HttpServer {
       });
     });
     if (httpApi.enabled) {
-      await app.register(async (scope) => addApi(scope, { services, crossdomain, scope: roles.has("api") ? "all" : "public" }));
+      const scope = roles.has("api") ? "all" : "public";
+      await app.register(async (routes) => addApi(routes, { services, crossdomain, scope, guard: this.#guard }));
     }
     if (roles.has("server")) {
       const { players } = this.#options;

@@ -6,6 +6,7 @@ import type { Client, Stream } from "../../gateway/hub/types.js";
 import { Refusal } from "../../gateway/media/errors.js";
 import { SystemClock } from "../../gateway/system-clock.js";
 
+export const NO_AUTH = { enabled: false, username: "", password: "", token: "" };
 export const ANSWER = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n";
 
 export class FakeRtc implements RtcService {
@@ -72,7 +73,7 @@ const ANY_PORT = [{ host: "127.0.0.1", port: 0 }];
 
 export function fakeOptions(rtc: RtcService | undefined, changes: Partial<HttpOptions> = {}): HttpOptions {
   return {
-    httpApi: { enabled: true, listen: ANY_PORT, crossdomain: true, https: HTTPS },
+    httpApi: { enabled: true, listen: ANY_PORT, crossdomain: true, auth: NO_AUTH, https: HTTPS },
     httpServer: { enabled: true, listen: ANY_PORT, dir: "", crossdomain: true, https: HTTPS },
     maxConnections: 100,
     services: fakeServices(rtc),
