@@ -23,6 +23,7 @@ import {
   type Candidate,
   type IceCredentials,
   type Negotiated,
+  type NegotiatedTrack,
   ownText,
   type PlayTracks,
   publishCodecs,
@@ -237,6 +238,7 @@ export class RtcServer implements SessionOwner {
         this.#table.touch(session);
       },
       close: (reason) => session?.close(this.#clock.now(), reason),
+      keyFrames: canAskForKeyFrames(negotiated.video) ? "on-request" : "at-intervals",
     };
     const publication = await this.#pend(
       this.#options.hub.publish({
@@ -430,6 +432,10 @@ function tracksOf(lane: PacketLane): PlayTracks {
     video: { kind: "video", codec: "h264", clockRate: 90_000, formatParameters: "packetization-mode=1;profile-level-id=42e01f" },
     audio: { kind: "audio", codec: "opus", clockRate: 48_000, channels: 2, formatParameters: "" },
   };
+}
+
+function canAskForKeyFrames(video: NegotiatedTrack | undefined): boolean {
+  return video !== undefined && (video.feedback.pli || video.feedback.fir);
 }
 
 /** Of an id, enough to tell sessions apart in a log and too little to be one. */
