@@ -159,7 +159,14 @@ export class Gateway extends EventEmitter<GatewayEvents> {
     this.#rtmp = await this.#openRtmp();
     if (httpApi.enabled || httpServer.enabled) {
       const { whepCompat } = rtcServer;
-      this.#http = new HttpServer({ ...this.#config, whepCompat, log, services: this.#httpServices() });
+      this.#http = new HttpServer({
+        ...this.#config,
+        whepCompat,
+        log,
+        clock: this.#clock,
+        services: this.#httpServices(),
+        vhost: (name) => this.#servedVhost(name),
+      });
       await this.#http.start();
     }
     for (const text of this.shortcomings) log.warn(text);
@@ -175,13 +182,15 @@ export class Gateway extends EventEmitter<GatewayEvents> {
       clock: this.#clock,
       log: this.#log,
       maxConnections,
-      vhost: (name) => {
-        const vhost = vhostFor(this.#config, name);
-        return vhost.enabled ? vhost : undefined;
-      },
+      vhost: (name) => this.#servedVhost(name),
     });
     await server.start();
     return server;
+  }
+
+  #servedVhost(name: string): VhostConfig | undefined {
+    const vhost = vhostFor(this.#config, name);
+    return vhost.enabled ? vhost : undefined;
   }
 
   /** WebRTC needs OpenSSL by address; without it the rest of the gateway still runs. */

@@ -121,6 +121,7 @@ function buildVhost(name: string, scope: Scope): VhostConfig {
       grace: get("vhost.publish.grace"),
       takeover: get("vhost.publish.takeover"),
     },
+    httpRemux: { enabled: get("vhost.http_remux.enabled"), mount: get("vhost.http_remux.mount") },
   };
 }
 

@@ -51,6 +51,11 @@ export type VhostConfig = {
     readonly grace: number;
     readonly takeover: "on" | "stale" | "off";
   };
+  readonly httpRemux: {
+    readonly enabled: boolean;
+    /** Path of HTTP-FLV with `[vhost]`, `[app]`, `[stream]` in it. */
+    readonly mount: string;
+  };
 };
 
 export type Config = {

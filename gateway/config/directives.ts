@@ -9,6 +9,7 @@ import {
   flag,
   integer,
   milliseconds,
+  mountPath,
   seconds,
   text,
   texts,
@@ -312,8 +313,17 @@ export const DIRECTIVES = {
     wins; off: nobody, a second publisher is always refused.`,
   ),
 
-  "vhost.http_remux.enabled": later(flag, "off", "Whether streams of this vhost can be watched over HTTP-FLV and WebSocket-FLV."),
-  "vhost.http_remux.mount": later(text, "[vhost]/[app]/[stream].flv", "The path it is found at."),
+  "vhost.http_remux.enabled": ready(
+    flag,
+    "off",
+    `Whether streams of this vhost can be watched over HTTP-FLV and WebSocket-FLV, on the HTTP server's port: http://host/app/stream.flv,
+    with ?only=audio or ?only=video for one track alone.`,
+  ),
+  "vhost.http_remux.mount": ready(
+    mountPath,
+    "[vhost]/[app]/[stream].flv",
+    "The path streams are found at. [stream] must be in it; [vhost] stands for the host's name and is no part of the path.",
+  ),
 
   "vhost.hls.enabled": later(flag, "off", "Whether streams of this vhost can be watched over HLS."),
   "vhost.hls.hls_fragment": later(seconds(0.5, 60), "10", "Seconds per segment: a segment ends at the first key frame after it."),

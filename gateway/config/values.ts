@@ -60,6 +60,19 @@ export const text: ValueParser<string> = {
   parse: (words) => single(words, "one word, or quoted text"),
 };
 
+/** Where streams are found over HTTP: `[vhost]/[app]/[stream].flv`. */
+export const mountPath: ValueParser<string> = {
+  expected: "a path with [stream] that ends in .flv",
+  parse(words) {
+    const word = single(words, mountPath.expected);
+    const names: string[] = word.match(/\[[^\]]*\]/g) ?? [];
+    const isKnown = names.every((name) => name === "[vhost]" || name === "[app]" || name === "[stream]");
+    const isOnce = new Set(names).size === names.length;
+    if (isKnown && isOnce && names.includes("[stream]") && word.lastIndexOf("[vhost]") <= 1 && word.endsWith(".flv")) return word;
+    throw new ValueError(`expected ${mountPath.expected}, got "${word}"`);
+  },
+};
+
 /** Words of any kind; `""` for none. */
 export const texts: ValueParser<readonly string[]> = {
   expected: "one or more words",

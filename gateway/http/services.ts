@@ -59,7 +59,7 @@ export type HttpServices = {
   readonly rtc: RtcService | undefined;
   /** One sentence for people, shown in the 503. */
   readonly rtcUnavailable?: string;
-  readonly hub: Pick<Hub, "streams" | "clients">;
+  readonly hub: Pick<Hub, "streams" | "clients" | "find" | "play">;
   readonly version: string;
   /** Port that RTMP listens on, for the addresses on the landing page; undefined: RTMP is off. */
   readonly rtmpPort?: number;

@@ -224,14 +224,18 @@ function decodeSdp(body: Buffer): string {
 }
 
 /** Host of a Host header without port and brackets; empty when it is neither a name nor an address. */
-function hostOf(host: string): string {
+export function hostOf(host: string): string {
   const match = /^(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9._-]{1,253}))(?::\d{1,5})?$/.exec(host);
   return match?.[1] ?? match?.[2] ?? "";
 }
 
 /** The peer's address, IPv4 as IPv4 also on a dual-stack socket. */
 export function clientAddress(request: FastifyRequest): string {
-  return (request.socket.remoteAddress ?? "").replace(/^::ffff:(?=\d+\.)/, "");
+  return addressOf(request.socket);
+}
+
+export function addressOf(socket: { readonly remoteAddress?: string | undefined }): string {
+  return (socket.remoteAddress ?? "").replace(/^::ffff:(?=\d+\.)/, "");
 }
 
 /** Strong, quoted, one per ICE session (RFC 9725 section 4.3.1): made from id and restarts, so that nobody has to remember it. */

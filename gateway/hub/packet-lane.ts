@@ -16,6 +16,8 @@ const KEY_FRAME_INTERVAL = 500;
 
 type LaneTrack = {
   track: RtpTrack | undefined;
+  /** The codec that viewers were told of; stays when the publisher that had it has left. */
+  promised: string | undefined;
   history: PacketHistory;
   nextSequenceNumber: number;
   reference: TimeReference;
@@ -26,6 +28,7 @@ export class LivePacketLane implements PacketLane {
   readonly #askForKeyFrame: (reason: string) => void;
   readonly #keyFrames: () => "on-request" | "at-intervals";
   readonly #now: () => number;
+  readonly #origin: TimeReference;
   readonly #sinks = new Set<Sink<PacketBatch>>();
   readonly #audio: LaneTrack;
   readonly #video: LaneTrack;
@@ -53,8 +56,21 @@ export class LivePacketLane implements PacketLane {
     this.#keyFrames = options.keyFrames ?? (() => "at-intervals");
     this.#now = options.now;
     const reference = { timestamp: 0, wallTime: options.epoch };
-    this.#audio = { track: undefined, history: new PacketHistory(AUDIO_HISTORY), nextSequenceNumber: 0, reference };
-    this.#video = { track: undefined, history: new PacketHistory(VIDEO_HISTORY), nextSequenceNumber: 0, reference };
+    this.#origin = reference;
+    this.#audio = {
+      track: undefined,
+      promised: undefined,
+      history: new PacketHistory(AUDIO_HISTORY),
+      nextSequenceNumber: 0,
+      reference,
+    };
+    this.#video = {
+      track: undefined,
+      promised: undefined,
+      history: new PacketHistory(VIDEO_HISTORY),
+      nextSequenceNumber: 0,
+      reference,
+    };
   }
 
   get viewerCount(): number {
@@ -67,8 +83,9 @@ export class LivePacketLane implements PacketLane {
 
   setTrack(track: RtpTrack): void {
     const lane = this.#of(track.kind);
-    const known = lane.track?.codec;
+    const known = lane.promised;
     lane.track = track;
+    lane.promised = track.codec;
     if (known === undefined || known === track.codec || this.#sinks.size === 0) return;
     this.#closeSinks(`the stream's ${track.kind} is ${track.codec} now, it was ${known}`);
     this.#onDemand(0);
@@ -134,6 +151,15 @@ export class LivePacketLane implements PacketLane {
     if (now - this.#lastKeyFrameRequest < KEY_FRAME_INTERVAL) return;
     this.#lastKeyFrameRequest = now;
     this.#askForKeyFrame(reason);
+  }
+
+  /** A new publisher begins: what the last one announced is void, and RTP time is the stream's until somebody says otherwise. */
+  restart(): void {
+    this.reset();
+    for (const lane of [this.#audio, this.#video]) {
+      lane.track = undefined;
+      lane.reference = this.#origin;
+    }
   }
 
   /** Drops history that a new viewer must not start from; numbering and viewers stay. */

@@ -82,7 +82,7 @@ export class LiveStream implements Stream {
     this.sourceLane = lane;
     this.state = "live";
     this.frames.reset();
-    this.packets.reset();
+    this.packets.restart();
   }
 
   /** The publisher has left. */

@@ -63,6 +63,7 @@ test("an empty configuration has the contract's defaults: RTMP and HTTP on, WebR
     },
     play: { gopCache: true, gopCacheMaxFrames: 2500, queueLength: 30_000 },
     publish: { firstPacketTimeout: 20_000, normalTimeout: 5_000, grace: 10_000, takeover: "stale" },
+    httpRemux: { enabled: false, mount: "[vhost]/[app]/[stream].flv" },
   });
 });
 

@@ -5,6 +5,8 @@ import type { HttpLog, HttpServices, RtcService, SessionAnswer, SessionOffer } f
 import type { Client, Stream } from "../../gateway/hub/types.js";
 import { Refusal } from "../../gateway/media/errors.js";
 
+import { SystemClock } from "../../gateway/system-clock.js";
+
 export const ANSWER = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n";
 
 export class FakeRtc implements RtcService {
@@ -67,7 +69,14 @@ export class FakeLog implements HttpLog {
 export function fakeServices(rtc: RtcService | undefined, streams: Stream[] = [], clients: Client[] = []): HttpServices {
   return {
     rtc,
-    hub: { streams: () => streams, clients: () => clients },
+    hub: {
+      streams: () => streams,
+      clients: () => clients,
+      find: () => undefined,
+      play: async () => {
+        throw new Refusal("not-live", "the made-up hub plays nothing");
+      },
+    },
     version: "1.2.3",
     serverId: "vid-test",
     serviceId: "run-test",
@@ -84,6 +93,12 @@ export function fakeOptions(rtc: RtcService | undefined, changes: Partial<HttpOp
     maxConnections: 100,
     services: fakeServices(rtc),
     log: new FakeLog(),
+    clock: new SystemClock(),
+    vhost: (name) => ({
+      name,
+      httpRemux: { enabled: true, mount: "[vhost]/[app]/[stream].flv" },
+      play: { queueLength: 30_000 },
+    }),
     ...changes,
   };
 }

@@ -38,6 +38,14 @@ export type GatewayOptions = {
 export const ROOT = fileURLToPath(new URL("../../../", import.meta.url)); // of dist/test/support
 export const MAIN = join(ROOT, "dist/gateway/main.js");
 
+/** Node arguments with which a gateway collects its garbage and tells its memory at SIGUSR2. */
+export const MEASURE_MEMORY: readonly string[] = [
+  "--expose-gc",
+  "--import",
+  `data:text/javascript,process.on("SIGUSR2",()=>{gc();gc();console.log("memory-usage "+JSON.stringify(process.memoryUsage()))})`,
+];
+const MEMORY_LINE = /^memory-usage /;
+
 export class GatewayProcess {
   readonly ports: Ports;
   readonly child: Child;
@@ -123,6 +131,14 @@ export class GatewayProcess {
 
   openFiles(): ReturnType<typeof openFilesOf> {
     return openFilesOf(this.pid);
+  }
+
+  /** Memory after a garbage collection, in bytes. Only for one started with MEASURE_MEMORY. */
+  async memory(): Promise<NodeJS.MemoryUsage> {
+    const seen = this.child.lines(MEMORY_LINE).length;
+    this.child.process.kill("SIGUSR2");
+    const line = await eventually("memory is told", () => this.child.lines(MEMORY_LINE)[seen]);
+    return JSON.parse(line.replace(MEMORY_LINE, "")) as NodeJS.MemoryUsage;
   }
 
   /** Ends it. @throws Error when it does not end in time by itself, with code 0, or leaves a child */
