@@ -5,7 +5,7 @@ import { sleep } from "./timing.js";
 /** Seconds behind the newest picture: what is aimed at, what is caught up by faster play, what is jumped over. */
 const TARGET = 0.5;
 const TOO_FAR = 0.9;
-const JUMP = 3;
+const JUMP = 1.5;
 /** Speed while catching up; the ear hardly notices it. */
 const FASTER = 1.1;
 /** Milliseconds without a picture's progress before it is called stalled. */
@@ -160,7 +160,7 @@ const CONFIG = {
   autoCleanupSourceBuffer: true,
   autoCleanupMaxBackwardDuration: 20,
   autoCleanupMinBackwardDuration: 10,
-  fixAudioTimestampGap: false,
+  fixAudioTimestampGap: true, // else sound moves up to where it was cut off when a publisher comes back, and the picture does not
 };
 
 /** What the library calls its ends, in our states. */
