@@ -4,7 +4,9 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 
 import { DEFAULT_VHOST } from "../config/config.js";
 import type { Client, Stream } from "../hub/types.js";
+import type { apiGuard } from "./auth.js";
 import { clientId, describeClient, describeStream, describeVhost, isShown, streamId, vhostId } from "./descriptions.js";
+import { addMetrics } from "./metrics.js";
 import type { Rates } from "./rates.js";
 import type { HttpServices } from "./services.js";
 import type { SystemMeter } from "./system-figures.js";
@@ -17,6 +19,8 @@ export type ApiOptions = {
   readonly crossdomain: boolean;
   /** `public` leaves out what tells about viewers and machine: what the HTTP server's own port shows for the pages. */
   readonly scope: "all" | "public";
+  /** Who may ask. */
+  readonly guard: ReturnType<typeof apiGuard>;
 };
 
 /** Numbers of SRS's own list. */
@@ -33,6 +37,7 @@ export function addApi(app: FastifyInstance, options: ApiOptions): void {
     reply.header("Cache-Control", "no-store");
     if (crossdomain) reply.header("Access-Control-Allow-Origin", "*");
   });
+  app.addHook("onRequest", options.guard);
   app.options("/api/v1/*", async (request, reply) => {
     if (crossdomain) addPreflightHeaders(request, reply, "GET, POST, DELETE, OPTIONS");
     return reply.code(204).send();
@@ -59,6 +64,7 @@ export function addApi(app: FastifyInstance, options: ApiOptions): void {
   });
   if (options.scope === "public") return;
 
+  addMetrics(app, services, options.system);
   app.get("/api/v1/summaries", async () => ({ ...envelope(), data: summarise(options) }));
   app.get("/api/v1/clients", async (request) => {
     const clients = page([...hub.clients()], request);

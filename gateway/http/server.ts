@@ -15,12 +15,12 @@ import fastify, { type FastifyInstance } from "fastify";
 import type { Config, ListenAddress } from "../config/config.js";
 import type { Clock } from "../hub/clock.js";
 import { addApi, apiIndex, sendApiError } from "./api.js";
+import { apiGuard } from "./auth.js";
 import { FlvService } from "./flv.js";
 import { addFlv } from "./flv-routes.js";
 import type { FlvVhost } from "./flv-target.js";
 import { addLegacyRtc } from "./legacy-rtc.js";
 import { type Credentials, formatAddress, HttpListener, readCredentials } from "./listener.js";
-import { addMetrics } from "./metrics.js";
 import { addPages } from "./pages.js";
 import { sendProblem } from "./problem.js";
 import { RateLimit, type RateLimitOptions } from "./rate-limit.js";
@@ -49,6 +49,7 @@ export type Role = "api" | "server";
 export class HttpServer {
   readonly #options: HttpOptions;
   readonly #rateLimit: RateLimit;
+  readonly #guard: ReturnType<typeof apiGuard>;
   readonly #flv: FlvService;
   readonly #rates: Rates;
   readonly #system = new SystemMeter();
@@ -58,6 +59,7 @@ export class HttpServer {
   constructor(options: HttpOptions) {
     this.#options = options;
     this.#rateLimit = new RateLimit(options.rateLimit);
+    this.#guard = apiGuard({ auth: options.httpApi.auth, now: () => performance.now() });
     const { services, clock, log, vhost } = options;
     this.#rates = new Rates(services.hub, clock);
     this.#flv = new FlvService({ hub: services.hub, clock, log, vhost });
@@ -156,11 +158,9 @@ export class HttpServer {
     await app.register(async (scope) => addWhipWhep(scope, rtcOptions));
     await app.register(async (scope) => addLegacyRtc(scope, { ...rtcOptions, services }));
     if (httpApi.enabled) {
-      const [rates, system] = [this.#rates, this.#system];
-      if (roles.has("api")) addMetrics(app, services, system);
-      await app.register(async (scope) =>
-        addApi(scope, { services, rates, system, crossdomain, scope: roles.has("api") ? "all" : "public" }),
-      );
+      const scope = roles.has("api") ? "all" : "public";
+      const api = { services, rates: this.#rates, system: this.#system, crossdomain, scope, guard: this.#guard } as const;
+      await app.register(async (routes) => addApi(routes, api));
     }
     if (roles.has("server")) {
       const { players } = this.#options;
