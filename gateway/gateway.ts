@@ -13,6 +13,7 @@ import { FfmpegTranscoders } from "../transcoder/ffmpeg.js";
 import { RtcToRtmp } from "./bridge/rtc-to-rtmp.js";
 import { RtmpToRtc } from "./bridge/rtmp-to-rtc.js";
 import { type BridgeLog, FixedWorkSlots, type WorkSlots } from "./bridge/types.js";
+import { type AccessAction, isAllowed } from "./config/access.js";
 import { type Config, type VhostConfig, vhostFor } from "./config/config.js";
 import { loadConfig } from "./config/load.js";
 import { readCredentials } from "./http/listener.js";
@@ -20,6 +21,7 @@ import { HttpServer } from "./http/server.js";
 import type { HttpServices } from "./http/services.js";
 import { type HubVhost, LiveHub } from "./hub/hub.js";
 import type { Converter, HubEvent, Peer, Stream, StreamName } from "./hub/types.js";
+import { Refusal } from "./media/errors.js";
 import { NativeUnavailable } from "./native/library.js";
 import { RtcServer } from "./rtc/server.js";
 import { systemMachine } from "./rtc/system-machine.js";
@@ -84,6 +86,7 @@ export class Gateway extends EventEmitter<GatewayEvents> {
       clock: this.#clock,
       maxStreams: this.#config.maxConnections,
       vhost: (name) => hubVhost(vhostFor(this.#config, name)),
+      gate: async (action, request) => this.#checkAccess(action, request),
       converter: (stream, lane) => this.#converterFor(stream, lane),
       onEvent: (event) => this.#onHubEvent(event),
     });
@@ -134,6 +137,7 @@ export class Gateway extends EventEmitter<GatewayEvents> {
     const fixed = ["listen", "rtmps", "httpApi", "httpServer", "rtcServer", "ffmpeg", "maxConnections"] as const;
     const changed = fixed.filter((name) => !isDeepStrictEqual(config[name], this.#config[name]));
     this.#config = config;
+    this.#rtc?.configure(config);
     this.#log.level = config.logLevel;
     return changed;
   }
@@ -159,7 +163,14 @@ export class Gateway extends EventEmitter<GatewayEvents> {
     this.#rtmp = await this.#openRtmp();
     if (httpApi.enabled || httpServer.enabled) {
       const { whepCompat } = rtcServer;
-      this.#http = new HttpServer({ ...this.#config, whepCompat, log, services: this.#httpServices() });
+      this.#http = new HttpServer({
+        ...this.#config,
+        whepCompat,
+        log,
+        clock: this.#clock,
+        services: this.#httpServices(),
+        vhost: (name) => this.#servedVhost(name),
+      });
       await this.#http.start();
     }
     for (const text of this.shortcomings) log.warn(text);
@@ -175,13 +186,15 @@ export class Gateway extends EventEmitter<GatewayEvents> {
       clock: this.#clock,
       log: this.#log,
       maxConnections,
-      vhost: (name) => {
-        const vhost = vhostFor(this.#config, name);
-        return vhost.enabled ? vhost : undefined;
-      },
+      vhost: (name) => this.#servedVhost(name),
     });
     await server.start();
     return server;
+  }
+
+  #servedVhost(name: string): VhostConfig | undefined {
+    const vhost = vhostFor(this.#config, name);
+    return vhost.enabled ? vhost : undefined;
   }
 
   /** WebRTC needs OpenSSL by address; without it the rest of the gateway still runs. */
@@ -214,6 +227,13 @@ export class Gateway extends EventEmitter<GatewayEvents> {
       serverId: `vid-${randomBytes(4).toString("hex")}`,
       serviceId: randomBytes(4).toString("hex"),
     };
+  }
+
+  /** `security`. @throws Refusal */
+  #checkAccess(action: AccessAction, { name, peer }: { readonly name: StreamName; readonly peer: Peer }): void {
+    const { security } = vhostFor(this.#config, name.vhost);
+    if (!security.enabled || isAllowed(security.rules, action, peer.address)) return;
+    throw new Refusal("forbidden", `${action === "play" ? "playing" : "publishing"} is not allowed from ${peer.address}`);
   }
 
   #converterFor(stream: Stream, lane: "frames" | "packets"): Converter | undefined {

@@ -2,7 +2,7 @@
 
 import { networkInterfaces } from "node:os";
 
-import type { Config, ListenAddress } from "./config/config.js";
+import { type Config, DEFAULT_VHOST, type ListenAddress, vhostFor } from "./config/config.js";
 
 export type StartFacts = {
   readonly version: string;
@@ -36,6 +36,10 @@ export function describeStarted(config: Config, { version, addresses, ffmpeg, sh
     ["in OBS", `server ${rtmp}/live   stream key livestream`],
   ];
   if (config.httpServer.enabled) lines.push(["watch at", playsRtc ? `${pages}/players/whep.html?autostart=true` : `${pages}/`]);
+  const { httpRemux } = vhostFor(config, DEFAULT_VHOST);
+  if (config.httpServer.enabled && httpRemux.enabled && httpRemux.mount === "[vhost]/[app]/[stream].flv") {
+    lines.push(["HTTP-FLV", `${pages}/live/livestream.flv`]);
+  }
   if (playsRtc) {
     lines.push(["WHEP", `${api}/rtc/v1/whep/?app=live&stream=livestream`]);
     lines.push(["media", `UDP port ${addresses.rtcPort}${describeCandidates(config)}`]);

@@ -10,6 +10,7 @@ import type { Client, Stream, StreamName } from "../hub/types.js";
 import { parseAudioConfig } from "../media/audio.js";
 import type { Frame } from "../media/frame.js";
 import { spsOfConfig } from "../media/h264.js";
+import type { apiGuard } from "./auth.js";
 import type { HttpServices } from "./services.js";
 import { addPreflightHeaders } from "./whip-whep.js";
 
@@ -18,6 +19,8 @@ export type ApiOptions = {
   readonly crossdomain: boolean;
   /** `public` leaves out what tells about viewers and machine: what the HTTP server's own port shows for the pages. */
   readonly scope: "all" | "public";
+  /** Who may ask. */
+  readonly guard: ReturnType<typeof apiGuard>;
 };
 
 export function addApi(app: FastifyInstance, options: ApiOptions): void {
@@ -28,6 +31,7 @@ export function addApi(app: FastifyInstance, options: ApiOptions): void {
     reply.header("Cache-Control", "no-store");
     if (crossdomain) reply.header("Access-Control-Allow-Origin", "*");
   });
+  app.addHook("onRequest", options.guard);
   app.options("/api/v1/*", async (request, reply) => {
     if (crossdomain) addPreflightHeaders(request, reply, "GET, POST, DELETE, OPTIONS");
     return reply.code(204).send();

@@ -2,7 +2,7 @@
 //
 // | listener    | pages | /rtc/v1/whip, whep | /api/v1                          |
 // | http_api    |       | yes                | everything                       |
-// | http_server | yes   | yes                | versions and streams, read only  |
+// | http_server | yes   | yes                | versions and streams, read only  |   and /app/stream.flv
 // | both on one | yes   | yes                | everything                       |
 //
 // The HTTP server's port has what its own pages need, so that one open port is enough for a viewer; what tells about viewers or
@@ -13,7 +13,12 @@ import { performance } from "node:perf_hooks";
 import fastify, { type FastifyInstance } from "fastify";
 
 import type { Config, ListenAddress } from "../config/config.js";
+import type { Clock } from "../hub/clock.js";
 import { addApi, apiIndex, sendApiError } from "./api.js";
+import { apiGuard } from "./auth.js";
+import { FlvService } from "./flv.js";
+import { addFlv } from "./flv-routes.js";
+import type { FlvVhost } from "./flv-target.js";
 import { type Credentials, formatAddress, HttpListener, readCredentials } from "./listener.js";
 import { addPages } from "./pages.js";
 import { sendProblem } from "./problem.js";
@@ -25,6 +30,9 @@ export type HttpOptions = Pick<Config, "httpApi" | "httpServer" | "maxConnection
   /** `rtc_server.whep_compat`. Default false. */
   readonly whepCompat?: boolean;
   readonly services: HttpServices;
+  readonly clock: Clock;
+  /** The vhost that serves a name, as configured now; undefined when there is none. */
+  readonly vhost: (name: string) => FlvVhost | undefined;
   readonly log: HttpLog;
   /** Folder of the built-in pages. Default the package's own. */
   readonly players?: string;
@@ -38,12 +46,17 @@ export type Role = "api" | "server";
 export class HttpServer {
   readonly #options: HttpOptions;
   readonly #rateLimit: RateLimit;
+  readonly #guard: ReturnType<typeof apiGuard>;
+  readonly #flv: FlvService;
   readonly #apps: FastifyInstance[] = [];
   #listeners: HttpListener[] = [];
 
   constructor(options: HttpOptions) {
     this.#options = options;
     this.#rateLimit = new RateLimit(options.rateLimit);
+    this.#guard = apiGuard({ auth: options.httpApi.auth, now: () => performance.now() });
+    const { services, clock, log, vhost } = options;
+    this.#flv = new FlvService({ hub: services.hub, clock, log, vhost });
   }
 
   /** Opens every configured address, or none. @throws Error naming port and directive */
@@ -62,6 +75,7 @@ export class HttpServer {
           directive,
           address,
           handler,
+          upgrade: roles.has("server") ? (request, socket, head) => void this.#flv.upgrade(request, socket, head) : undefined,
           credentials,
           maxConnections,
           connections,
@@ -87,6 +101,11 @@ export class HttpServer {
     }));
   }
 
+  /** Viewers over HTTP-FLV and WebSocket-FLV. */
+  get flvViewers(): number {
+    return this.#flv.viewerCount;
+  }
+
   /** Ends within about a second, also with connections kept open. Idempotent. */
   async close(): Promise<void> {
     const listeners = this.#listeners;
@@ -104,10 +123,14 @@ export class HttpServer {
       routerOptions: { ignoreTrailingSlash: true, maxParamLength: 256 },
     });
     this.#apps.push(app);
+    const flv = this.#flv;
+    const whyNoStream = roles.has("server")
+      ? addFlv(app, { flv, crossdomain, hasFiles: httpServer.dir !== "", log })
+      : () => undefined;
     app.setNotFoundHandler((request, reply) => {
       if (request.url.startsWith("/api/"))
         return sendApiError(reply, 404, 404, `no such endpoint: ${request.method} ${request.url.split("?", 1)[0]}`);
-      return sendProblem(reply, "not-found", "There is nothing at this address.");
+      return sendProblem(reply, "not-found", whyNoStream(request) ?? "There is nothing at this address.");
     });
     app.setErrorHandler((error: Error & { statusCode?: number }, request, reply) => {
       const status = error.statusCode ?? 500;
@@ -127,7 +150,8 @@ export class HttpServer {
       });
     });
     if (httpApi.enabled) {
-      await app.register(async (scope) => addApi(scope, { services, crossdomain, scope: roles.has("api") ? "all" : "public" }));
+      const scope = roles.has("api") ? "all" : "public";
+      await app.register(async (routes) => addApi(routes, { services, crossdomain, scope, guard: this.#guard }));
     }
     if (roles.has("server")) {
       const { players } = this.#options;

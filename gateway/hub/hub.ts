@@ -100,10 +100,10 @@ export class LiveHub implements Hub {
 
   async play(request: PlayRequest): Promise<Play> {
     this.#refuseWhenClosed();
-    if (request.mayWait !== true) this.#refuseUnlessLive(request);
+    this.#refuseUnlessPlayable(request);
     await this.#options.gate?.("play", request);
     this.#refuseWhenClosed();
-    if (request.mayWait !== true) this.#refuseUnlessLive(request);
+    this.#refuseUnlessPlayable(request);
 
     const entry = this.#entryFor(request.name);
     const { stream } = entry;
@@ -207,9 +207,10 @@ export class LiveHub implements Hub {
     if (this.#closed) throw new Refusal("overloaded", "the gateway is shutting down");
   }
 
-  #refuseUnlessLive(request: PlayRequest): void {
+  #refuseUnlessPlayable(request: PlayRequest): void {
     const stream = this.#entries.get(this.#keyOf(request.name))?.stream;
     if (stream?.state !== "live") {
+      if (request.mayWait === true) return;
       const { app, stream: name } = request.name;
       throw new Refusal("not-live", `nobody publishes ${app}/${name} at the moment`);
     }

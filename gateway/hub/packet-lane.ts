@@ -16,6 +16,8 @@ const KEY_FRAME_INTERVAL = 500;
 
 type LaneTrack = {
   track: RtpTrack | undefined;
+  /** The codec that viewers were told of; stays when the publisher that had it has left. */
+  promised: string | undefined;
   history: PacketHistory;
   nextSequenceNumber: number;
   reference: TimeReference;
@@ -24,7 +26,9 @@ type LaneTrack = {
 export class LivePacketLane implements PacketLane {
   readonly #onDemand: (viewers: number) => void;
   readonly #askForKeyFrame: (reason: string) => void;
+  readonly #keyFrames: () => "on-request" | "at-intervals";
   readonly #now: () => number;
+  readonly #origin: TimeReference;
   readonly #sinks = new Set<Sink<PacketBatch>>();
   readonly #audio: LaneTrack;
   readonly #video: LaneTrack;
@@ -38,19 +42,35 @@ export class LivePacketLane implements PacketLane {
    * @param options.now milliseconds, monotonic
    * @param options.onDemand told the number of viewers after each change
    * @param options.askForKeyFrame reaches whoever feeds the lane
+   * @param options.keyFrames when whoever feeds the lane makes key frames. Default at intervals
    */
   constructor(options: {
     readonly epoch: number;
     readonly now: () => number;
     readonly onDemand: (viewers: number) => void;
     readonly askForKeyFrame: (reason: string) => void;
+    readonly keyFrames?: () => "on-request" | "at-intervals";
   }) {
     this.#onDemand = options.onDemand;
     this.#askForKeyFrame = options.askForKeyFrame;
+    this.#keyFrames = options.keyFrames ?? (() => "at-intervals");
     this.#now = options.now;
     const reference = { timestamp: 0, wallTime: options.epoch };
-    this.#audio = { track: undefined, history: new PacketHistory(AUDIO_HISTORY), nextSequenceNumber: 0, reference };
-    this.#video = { track: undefined, history: new PacketHistory(VIDEO_HISTORY), nextSequenceNumber: 0, reference };
+    this.#origin = reference;
+    this.#audio = {
+      track: undefined,
+      promised: undefined,
+      history: new PacketHistory(AUDIO_HISTORY),
+      nextSequenceNumber: 0,
+      reference,
+    };
+    this.#video = {
+      track: undefined,
+      promised: undefined,
+      history: new PacketHistory(VIDEO_HISTORY),
+      nextSequenceNumber: 0,
+      reference,
+    };
   }
 
   get viewerCount(): number {
@@ -63,8 +83,9 @@ export class LivePacketLane implements PacketLane {
 
   setTrack(track: RtpTrack): void {
     const lane = this.#of(track.kind);
-    const known = lane.track?.codec;
+    const known = lane.promised;
     lane.track = track;
+    lane.promised = track.codec;
     if (known === undefined || known === track.codec || this.#sinks.size === 0) return;
     this.#closeSinks(`the stream's ${track.kind} is ${track.codec} now, it was ${known}`);
     this.#onDemand(0);
@@ -121,11 +142,24 @@ export class LivePacketLane implements PacketLane {
     this.#of(kind).reference = reference;
   }
 
+  get keyFrames(): "on-request" | "at-intervals" {
+    return this.#keyFrames();
+  }
+
   requestKeyFrame(reason: string): void {
     const now = this.#now();
     if (now - this.#lastKeyFrameRequest < KEY_FRAME_INTERVAL) return;
     this.#lastKeyFrameRequest = now;
     this.#askForKeyFrame(reason);
+  }
+
+  /** A new publisher begins: what the last one announced is void, and RTP time is the stream's until somebody says otherwise. */
+  restart(): void {
+    this.reset();
+    for (const lane of [this.#audio, this.#video]) {
+      lane.track = undefined;
+      lane.reference = this.#origin;
+    }
   }
 
   /** Drops history that a new viewer must not start from; numbering and viewers stay. */

@@ -49,6 +49,7 @@ export class LiveStream implements Stream {
       now: () => this.#clock.now(),
       onDemand: () => this.#onDemand("packets"),
       askForKeyFrame: (reason) => this.#askForKeyFrame(reason),
+      keyFrames: () => (this.sourceLane === "packets" ? (this.#source?.keyFrames ?? "at-intervals") : "at-intervals"),
     });
   }
 
@@ -81,7 +82,7 @@ export class LiveStream implements Stream {
     this.sourceLane = lane;
     this.state = "live";
     this.frames.reset();
-    this.packets.reset();
+    this.packets.restart();
   }
 
   /** The publisher has left. */

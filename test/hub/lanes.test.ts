@@ -170,3 +170,16 @@ test("forgets the group before the newest key frame after a while, not at once",
   assert.equal(lane.find("video", 999), undefined);
   assert.equal(lane.keyFrameStart, 1_000);
 });
+
+test("forgets what a publisher announced when the next one begins, but not what viewers were promised", () => {
+  const lane = packetLane();
+  const sink = new Collector<PacketBatch>();
+  lane.setTrack({ kind: "video", codec: "h264", clockRate: 90_000, formatParameters: "" });
+  lane.setTimeReference("video", { timestamp: 90_000, wallTime: 5000 });
+  lane.add(sink);
+  lane.restart();
+  assert.equal(lane.track("video"), undefined);
+  assert.equal(lane.timestampAt("video", 6000), 90_000);
+  lane.setTrack({ kind: "video", codec: "vp8", clockRate: 90_000, formatParameters: "" });
+  assert.match(sink.closed ?? "", /vp8 now, it was h264/);
+});

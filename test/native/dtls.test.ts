@@ -308,3 +308,56 @@ test("handshakes complete over a line that loses and reorders datagrams, and lea
   client.close();
   server.close();
 });
+
+for (const settler of ["server", "client"] as const) {
+  test(`a settled ${settler} still says goodbye and understands the other's, but no forged one`, () => {
+    const client = createDtlsContext({ ecdsa: true });
+    const server = createDtlsContext({ ecdsa: true });
+    const other = settler === "server" ? "client" : "server";
+
+    const leaving = connect(client, server);
+    leaving.pump();
+    leaving[settler].settle();
+    leaving[settler].settle();
+    assert.equal(leaving[settler].state, "connected");
+    assert.equal(leaving[settler].srtpKeys().local.profile, "AEAD_AES_128_GCM");
+    leaving[settler].close();
+    leaving[settler].close();
+    leaving.pump();
+    assert.equal(leaving[other].state, "closed");
+    leaving[other].close();
+
+    const left = connect(client, server);
+    left.pump();
+    left[settler].settle();
+    const goodbye: Buffer[] = [];
+    const receive = left[settler].receive.bind(left[settler]);
+    left[settler].receive = (datagram) => void goodbye.push(datagram);
+    left[other].close();
+    left.pump();
+    const [genuine] = goodbye;
+    assert.ok(genuine !== undefined);
+    for (let at = 0; at < genuine.length; at++) {
+      const forged = Buffer.from(genuine);
+      forged[at] = (forged[at] ?? 0) ^ 1;
+      receive(forged);
+      receive(genuine.subarray(0, at));
+      assert.equal(left[settler].state, "connected", `byte ${at}`);
+    }
+    receive(genuine);
+    assert.equal(left[settler].state, "closed");
+    left[settler].close();
+    client.close();
+    server.close();
+  });
+}
+
+test("an association that failed or is not connected cannot settle", () => {
+  const context = createDtlsContext({ ecdsa: true });
+  const fresh = context.create({ role: "passive", peerFingerprint: { algorithm: "sha-256", value: "00" }, send: () => {} });
+  fresh.settle();
+  assert.equal(fresh.state, "handshaking");
+  fresh.close();
+  assert.equal(fresh.state, "closed");
+  context.close();
+});
