@@ -209,6 +209,7 @@ export class RtcServer implements SessionOwner {
         audio: negotiated.audio,
         video: negotiated.video,
         lane,
+        isBridged: play.stream.sourceLane === "frames",
         egress: network.egress,
         cname: this.#cname,
         random: random32,
