@@ -6,6 +6,7 @@ import { availableParallelism, cpus, freemem, loadavg, totalmem, uptime } from "
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 
 import { DEFAULT_VHOST } from "../config/config.js";
+import { shownId } from "../hub/names.js";
 import type { Client, Stream, StreamName } from "../hub/types.js";
 import { parseAudioConfig } from "../media/audio.js";
 import type { Frame } from "../media/frame.js";
@@ -83,9 +84,6 @@ function page<T>(items: readonly T[], request: FastifyRequest): T[] {
 function streamId({ vhost, app, stream }: StreamName): string {
   return `vid-${hash(`${vhost}\n${app}\n${stream}`)}`;
 }
-function clientId(sessionId: string): string {
-  return hash(sessionId);
-}
 function hash(text: string): string {
   return createHash("sha256").update(text).digest("hex").slice(0, 10);
 }
@@ -121,7 +119,7 @@ function describeStream(stream: Stream, viewers: number): object {
     frames: stream.received.units,
     recv_bytes: stream.received.bytes,
     state: stream.state,
-    publish: { active, ...(publisher !== undefined && { cid: clientId(publisher.id), protocol: publisher.protocol }) },
+    publish: { active, ...(publisher !== undefined && { cid: shownId(publisher.id), protocol: publisher.protocol }) },
     video:
       videoCodec === undefined ? null : { codec: CODEC_NAMES[videoCodec] ?? videoCodec, ...describeVideo(frames.videoConfig) },
     audio:
@@ -135,7 +133,7 @@ function describeStream(stream: Stream, viewers: number): object {
 function describeClient({ peer, stream, role, since, statistics }: Client, now: number): object {
   const { name } = stream;
   return {
-    id: clientId(peer.id),
+    id: shownId(peer.id),
     vhost: name.vhost,
     stream: streamId(name),
     ip: peer.address,
