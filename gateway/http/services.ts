@@ -37,9 +37,18 @@ export type SessionAnswer = {
 export interface RtcService {
   /** WHEP. @throws Refusal with a reason that is shown to the viewer */
   play(offer: SessionOffer): Promise<SessionAnswer>;
-  /** WHIP; absent while the gateway cannot take WebRTC publishers. @throws Refusal */
-  publish?(offer: SessionOffer): Promise<SessionAnswer>;
-  hasSession(id: string): boolean;
+  /** WHIP. @throws Refusal with a reason that is shown to the publisher */
+  publish(offer: SessionOffer): Promise<SessionAnswer>;
+  /** How often the session's ICE was restarted, undefined when there is no such session: its entity tag is made of it. */
+  iceGeneration(id: string): number | undefined;
+  /**
+   * Takes a fragment of SDP (RFC 8840) for a session.
+   *
+   * @param intent `restart`: new credentials are expected
+   * @returns the fragment that answers an ICE restart, undefined when there was none
+   * @throws Refusal `bad-request`, `not-found`; nothing has changed then
+   */
+  updateIce(id: string, fragment: string, intent: "candidates" | "restart"): string | undefined;
   /** Ends ICE and DTLS and frees everything. @returns false when there is no such session */
   closeSession(id: string, reason: string): boolean;
 }

@@ -26,6 +26,7 @@ type LaneTrack = {
 export class LivePacketLane implements PacketLane {
   readonly #onDemand: (viewers: number) => void;
   readonly #askForKeyFrame: (reason: string) => void;
+  readonly #keyFrames: () => "on-request" | "at-intervals";
   readonly #now: () => number;
   readonly #origin: TimeReference;
   readonly #sinks = new Set<Sink<PacketBatch>>();
@@ -41,15 +42,18 @@ export class LivePacketLane implements PacketLane {
    * @param options.now milliseconds, monotonic
    * @param options.onDemand told the number of viewers after each change
    * @param options.askForKeyFrame reaches whoever feeds the lane
+   * @param options.keyFrames when whoever feeds the lane makes key frames. Default at intervals
    */
   constructor(options: {
     readonly epoch: number;
     readonly now: () => number;
     readonly onDemand: (viewers: number) => void;
     readonly askForKeyFrame: (reason: string) => void;
+    readonly keyFrames?: () => "on-request" | "at-intervals";
   }) {
     this.#onDemand = options.onDemand;
     this.#askForKeyFrame = options.askForKeyFrame;
+    this.#keyFrames = options.keyFrames ?? (() => "at-intervals");
     this.#now = options.now;
     const reference = { timestamp: 0, wallTime: options.epoch };
     this.#origin = reference;
@@ -136,6 +140,10 @@ export class LivePacketLane implements PacketLane {
 
   setTimeReference(kind: MediaKind, reference: TimeReference): void {
     this.#of(kind).reference = reference;
+  }
+
+  get keyFrames(): "on-request" | "at-intervals" {
+    return this.#keyFrames();
   }
 
   requestKeyFrame(reason: string): void {

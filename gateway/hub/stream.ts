@@ -49,6 +49,7 @@ export class LiveStream implements Stream {
       now: () => this.#clock.now(),
       onDemand: () => this.#onDemand("packets"),
       askForKeyFrame: (reason) => this.#askForKeyFrame(reason),
+      keyFrames: () => (this.sourceLane === "packets" ? (this.#source?.keyFrames ?? "at-intervals") : "at-intervals"),
     });
   }
 

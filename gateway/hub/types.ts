@@ -22,6 +22,8 @@ export type Peer = {
 export interface Source {
   /** Asks the encoder for a key frame (PLI for WebRTC; RTMP has no such thing and ignores it). */
   requestKeyFrame(reason: string): void;
+  /** `on-request`: it is there a moment after it was asked for. Default `at-intervals`: whenever the encoder makes one. */
+  readonly keyFrames?: "on-request" | "at-intervals";
   /** Ends the publisher's session: it has been kicked, replaced or the gateway ends. */
   close(reason: string): void;
   /** Something a publisher should be told, if its protocol can (`onStatus` of RTMP). */
@@ -103,6 +105,8 @@ export interface PacketLane {
   timestampAt(kind: MediaKind, wallTime: number): number;
   /** For publishers of packets, whose RTP clock has a zero of its own: RTP time `timestamp` of that track is at `wallTime`. */
   setTimeReference(kind: MediaKind, reference: TimeReference): void;
+  /** What a request leads to: a new viewer may wait for a fresh key frame, or starts with the one there is. */
+  readonly keyFrames: "on-request" | "at-intervals";
   /** Asks whoever feeds this lane for a key frame; merged and rate limited. */
   requestKeyFrame(reason: string): void;
 }

@@ -41,6 +41,8 @@ export type NegotiatedTrack = {
 export type Negotiated = {
   /** Text of the answer. */
   readonly answer: string;
+  /** The bundle's sections, and what the first of them holds. */
+  readonly bundle: { readonly kind: MediaKind; readonly mids: readonly string[] };
   readonly audio: NegotiatedTrack | undefined;
   readonly video: NegotiatedTrack | undefined;
   readonly remote: IceCredentials;
@@ -186,6 +188,7 @@ function answer(
   ].join("\r\n");
   return {
     answer: text,
+    bundle: { kind: transport.kind === "audio" ? "audio" : "video", mids: mids.map(ownText) },
     audio,
     video,
     remote: { usernameFragment: ownText(transport.usernameFragment), password: ownText(transport.password) },
@@ -371,7 +374,7 @@ export function candidateLines(candidates: readonly Candidate[]): string[] {
 }
 
 /** A copy: a piece of the offer's text would keep all of that text in memory for the life of the session. */
-function ownText(piece: string): string {
+export function ownText(piece: string): string {
   return Buffer.from(piece, "latin1").toString("latin1");
 }
 

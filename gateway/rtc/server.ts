@@ -21,11 +21,15 @@ import {
   type AnswerOptions,
   answerPlay,
   answerPublish,
+  type Candidate,
   type IceCredentials,
   type Negotiated,
+  type NegotiatedTrack,
+  ownText,
   type PlayTracks,
   publishCodecs,
 } from "./sdp-answer.js";
+import { parseFragment, writeFragment } from "./sdp-fragment.js";
 import { RtcSession, type SessionOwner } from "./session.js";
 import { SessionTable } from "./session-table.js";
 import { Viewer } from "./viewer.js";
@@ -54,13 +58,20 @@ export type RtcServerOptions = {
 export type RtcAnswer = { readonly id: string; readonly sdp: string };
 
 /** What a session is connected to within the gateway: the stream it plays or publishes. */
-type Attachment =
-  | { readonly role: "viewer"; readonly name: StreamName; readonly play: Play; readonly fanOut: FanOut; readonly viewer: Viewer }
-  | { readonly role: "publisher"; readonly name: StreamName; readonly publication: Publication };
+type Role =
+  | { readonly role: "viewer"; readonly play: Play; readonly fanOut: FanOut; readonly viewer: Viewer }
+  | { readonly role: "publisher"; readonly publication: Publication };
+type Attachment = Role & {
+  readonly name: StreamName;
+  /** What an ICE restart is answered with. */
+  readonly bundle: Negotiated["bundle"];
+  readonly candidates: readonly Candidate[];
+};
 
 /** An offer that was read, and what its answer needs. */
 type Admitted = {
   readonly id: string;
+  readonly name: StreamName;
   readonly peer: Peer;
   readonly offer: Offer;
   readonly network: RtcNetwork;
@@ -124,15 +135,44 @@ export class RtcServer implements SessionOwner {
     return this.#table.get(id);
   }
 
-  hasSession(id: string): boolean {
-    return this.#table.get(id) !== undefined;
-  }
-
   /** @returns false when there is no such session */
   closeSession(id: string, reason: string): boolean {
     const session = this.#table.get(id);
     session?.close(this.#clock.now(), reason);
     return session !== undefined;
+  }
+
+  /** How often a session's ICE was restarted; undefined when there is no such session. */
+  iceGeneration(id: string): number | undefined {
+    return this.#table.get(id)?.iceGeneration;
+  }
+
+  /**
+   * Takes a fragment of SDP (RFC 8840). Candidates in it are not needed: an ICE-lite agent learns its peer's addresses from checks.
+   *
+   * @param intent `restart`: new credentials are expected, and a repeated request is answered as the first one was
+   * @returns the fragment that answers an ICE restart; undefined when there was none
+   * @throws Refusal `bad-request`, and nothing has changed; `not-found`
+   */
+  updateIce(id: string, text: string, intent: "candidates" | "restart"): string | undefined {
+    const { usernameFragment, password } = parseFragment(text);
+    const session = this.#table.get(id);
+    const attachment = this.#attachments.get(id);
+    if (session === undefined || attachment === undefined) throw new Refusal("not-found", "there is no such session");
+    if (usernameFragment === "" || usernameFragment === session.ice.remoteFragment) {
+      if (intent === "candidates" || session.iceGeneration === 0) return undefined;
+    } else if (password !== "") {
+      session.restartIce(
+        chooseCredentials({}, (fragment) => this.#table.hasFragment(fragment)),
+        ownText(usernameFragment),
+      );
+      this.#table.updateFragments(session);
+      this.#options.log.debug({ session: shownId(id) }, "webrtc ICE restarted");
+    } else {
+      if (intent === "restart") throw new Refusal("bad-request", "SDP fragment: an ICE restart needs ice-ufrag and ice-pwd");
+      return undefined; // candidates of another generation
+    }
+    return writeFragment(session.ice.local, attachment.bundle, attachment.candidates);
   }
 
   /** Figures of all sessions together. */
@@ -184,7 +224,7 @@ export class RtcServer implements SessionOwner {
         random: random32,
         wallTimeAt: (now) => this.#clock.wallTime() - this.#clock.now() + now,
       });
-      session = this.#open(admitted, negotiated, viewer, { role: "viewer", name: offer.name, play, fanOut, viewer });
+      session = this.#open(admitted, negotiated, viewer, { role: "viewer", play, fanOut, viewer });
       return { id, sdp: negotiated.answer };
     } catch (error) {
       if (fanOut !== undefined) this.#release(fanOut);
@@ -207,6 +247,7 @@ export class RtcServer implements SessionOwner {
         this.#table.touch(session);
       },
       close: (reason) => session?.close(this.#clock.now(), reason),
+      keyFrames: canAskForKeyFrames(negotiated.video) ? "on-request" : "at-intervals",
     };
     const publication = await this.#pend(
       this.#options.hub.publish({
@@ -221,7 +262,7 @@ export class RtcServer implements SessionOwner {
       this.#checkStillFree(admitted.answer.ice);
       const { audio, video } = negotiated;
       publisher = new Publisher({ audio, video, publication, cname: this.#cname, random: random32 });
-      session = this.#open(admitted, negotiated, publisher, { role: "publisher", name: offer.name, publication });
+      session = this.#open(admitted, negotiated, publisher, { role: "publisher", publication });
       return { id, sdp: negotiated.answer };
     } catch (error) {
       publication.end(error instanceof Error ? error.message : String(error));
@@ -317,6 +358,7 @@ export class RtcServer implements SessionOwner {
     const used = new Set<number>();
     return {
       id,
+      name: offer.name,
       peer: { id, protocol: "rtc", address, parameters, ...(pageUrl !== undefined && { pageUrl }) },
       offer: parsed,
       network,
@@ -351,9 +393,9 @@ export class RtcServer implements SessionOwner {
     if (this.#table.hasFragment(ice.usernameFragment)) throw new Refusal("bad-request", "this ice-ufrag is in use");
   }
 
-  #open(admitted: Admitted, negotiated: Negotiated, media: MediaSide, attachment: Attachment): RtcSession {
-    const { id, peer, answer, network, stunTimeout } = admitted;
-    const { remote, fingerprint, dtlsRole } = negotiated;
+  #open(admitted: Admitted, negotiated: Negotiated, media: MediaSide, role: Role): RtcSession {
+    const { id, name, peer, answer, network, stunTimeout } = admitted;
+    const { remote, fingerprint, dtlsRole, bundle } = negotiated;
     const session = new RtcSession(this.#clock.now(), {
       id,
       peer: peer.address,
@@ -366,12 +408,10 @@ export class RtcServer implements SessionOwner {
       stunTimeout,
       owner: this,
     });
-    this.#attachments.set(id, attachment);
+    this.#attachments.set(id, { ...role, name, bundle, candidates: answer.candidates });
     this.#table.add(session);
-    this.#options.log.info(
-      { session: shownId(id), stream: displayName(attachment.name), peer: peer.address },
-      `webrtc ${ACTIONS[attachment.role]} started`,
-    );
+    const fields = { session: shownId(id), stream: displayName(name), peer: peer.address };
+    this.#options.log.info(fields, `webrtc ${ACTIONS[role.role]} started`);
     return session;
   }
 
@@ -413,6 +453,10 @@ function tracksOf(lane: PacketLane): PlayTracks {
     video: { kind: "video", codec: "h264", clockRate: 90_000, formatParameters: "packetization-mode=1;profile-level-id=42e01f" },
     audio: { kind: "audio", codec: "opus", clockRate: 48_000, channels: 2, formatParameters: "" },
   };
+}
+
+function canAskForKeyFrames(video: NegotiatedTrack | undefined): boolean {
+  return video !== undefined && (video.feedback.pli || video.feedback.fir);
 }
 
 function random32(): number {

@@ -49,6 +49,10 @@ export class RtcSession {
   reason = "";
   /** Datagrams that were forged, replayed, or made no sense. */
   discarded = 0;
+  /** How often ICE was restarted. */
+  iceGeneration = 0;
+  /** Of ours, as the session table knows them. */
+  localFragments: readonly string[];
   /** For the server's timer queue: when it will be woken, and its place there. */
   due = Number.POSITIVE_INFINITY;
   slot = -1;
@@ -74,6 +78,7 @@ export class RtcSession {
     this.#lastHeard = now;
     this.#consentDue = now + Math.min(options.stunTimeout, CONNECT_TIMEOUT);
     this.ice = new IceLiteAgent(options.ice, options.negotiated.remote.usernameFragment);
+    this.localFragments = this.ice.localFragments;
     const { dtlsRole, fingerprint } = options.negotiated;
     this.#dtls = options.dtls.create({
       role: dtlsRole,
@@ -114,6 +119,12 @@ export class RtcSession {
   nextTimeout(): number {
     if (this.state === "closed") return Number.POSITIVE_INFINITY;
     return Math.min(this.#consentDue, this.#dtlsDue, this.#settleDue, this.media.nextTimeout());
+  }
+
+  /** New ICE credentials on both sides (RFC 8445 section 9); media goes on over the pair in use. */
+  restartIce(local: IceCredentials, remoteFragment: string): void {
+    this.ice.restart(local, remoteFragment);
+    this.iceGeneration++;
   }
 
   /** Says goodbye (RTCP BYE, DTLS close_notify) and frees everything; idempotent. */

@@ -4,6 +4,7 @@ import type { HttpOptions } from "../../gateway/http/server.js";
 import type { HttpLog, HttpServices, RtcService, SessionAnswer, SessionOffer } from "../../gateway/http/services.js";
 import type { Client, Stream } from "../../gateway/hub/types.js";
 import { Refusal } from "../../gateway/media/errors.js";
+
 import { SystemClock } from "../../gateway/system-clock.js";
 
 export const NO_AUTH = { enabled: false, username: "", password: "", token: "" };
@@ -13,6 +14,8 @@ export class FakeRtc implements RtcService {
   readonly offers: SessionOffer[] = [];
   readonly closed: { id: string; reason: string }[] = [];
   readonly sessions = new Set<string>();
+  readonly generations = new Map<string, number>();
+  readonly fragments: string[] = [];
   /** What `play` does; default: answers. */
   onPlay: (offer: SessionOffer) => Promise<SessionAnswer> = async () => ({
     id: `session-${++this.#count}-abcdefgh`,
@@ -27,8 +30,21 @@ export class FakeRtc implements RtcService {
     return answer;
   }
 
-  hasSession(id: string): boolean {
-    return this.sessions.has(id);
+  async publish(offer: SessionOffer): Promise<SessionAnswer> {
+    return this.play(offer);
+  }
+
+  iceGeneration(id: string): number | undefined {
+    return this.sessions.has(id) ? (this.generations.get(id) ?? 0) : undefined;
+  }
+
+  /** A fragment with `ice-pwd` restarts. */
+  updateIce(id: string, fragment: string): string | undefined {
+    if (!fragment.startsWith("a=")) throw new Refusal("bad-request", "SDP fragment: no");
+    this.fragments.push(fragment);
+    if (!fragment.includes("a=ice-pwd:")) return undefined;
+    this.generations.set(id, (this.generations.get(id) ?? 0) + 1);
+    return "a=ice-lite\r\n";
   }
 
   closeSession(id: string, reason: string): boolean {
