@@ -223,6 +223,7 @@ export class Gateway extends EventEmitter<GatewayEvents> {
       rtc: this.#rtc,
       ...(unavailable !== undefined && { rtcUnavailable: unavailable }),
       hub: this.#hub,
+      vhosts: () => [...this.#config.vhosts.values()],
       version: VERSION,
       ...(rtmpPort !== undefined && { rtmpPort }),
       serverId: `vid-${randomBytes(4).toString("hex")}`,
