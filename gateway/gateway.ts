@@ -13,6 +13,7 @@ import { FfmpegTranscoders } from "../transcoder/ffmpeg.js";
 import { RtcToRtmp } from "./bridge/rtc-to-rtmp.js";
 import { RtmpToRtc } from "./bridge/rtmp-to-rtc.js";
 import { type BridgeLog, FixedWorkSlots, type WorkSlots } from "./bridge/types.js";
+import { type AccessAction, isAllowed } from "./config/access.js";
 import { type Config, type VhostConfig, vhostFor } from "./config/config.js";
 import { loadConfig } from "./config/load.js";
 import { readCredentials } from "./http/listener.js";
@@ -20,6 +21,7 @@ import { HttpServer } from "./http/server.js";
 import type { HttpServices } from "./http/services.js";
 import { type HubVhost, LiveHub } from "./hub/hub.js";
 import type { Converter, HubEvent, Peer, Stream, StreamName } from "./hub/types.js";
+import { Refusal } from "./media/errors.js";
 import { NativeUnavailable } from "./native/library.js";
 import { RtcServer } from "./rtc/server.js";
 import { systemMachine } from "./rtc/system-machine.js";
@@ -84,6 +86,7 @@ export class Gateway extends EventEmitter<GatewayEvents> {
       clock: this.#clock,
       maxStreams: this.#config.maxConnections,
       vhost: (name) => hubVhost(vhostFor(this.#config, name)),
+      gate: async (action, request) => this.#checkAccess(action, request),
       converter: (stream, lane) => this.#converterFor(stream, lane),
       onEvent: (event) => this.#onHubEvent(event),
     });
@@ -134,6 +137,7 @@ export class Gateway extends EventEmitter<GatewayEvents> {
     const fixed = ["listen", "rtmps", "httpApi", "httpServer", "rtcServer", "ffmpeg", "maxConnections"] as const;
     const changed = fixed.filter((name) => !isDeepStrictEqual(config[name], this.#config[name]));
     this.#config = config;
+    this.#rtc?.configure(config);
     this.#log.level = config.logLevel;
     return changed;
   }
@@ -218,11 +222,19 @@ export class Gateway extends EventEmitter<GatewayEvents> {
       rtc: this.#rtc,
       ...(unavailable !== undefined && { rtcUnavailable: unavailable }),
       hub: this.#hub,
+      vhosts: () => [...this.#config.vhosts.values()],
       version: VERSION,
       ...(rtmpPort !== undefined && { rtmpPort }),
       serverId: `vid-${randomBytes(4).toString("hex")}`,
       serviceId: randomBytes(4).toString("hex"),
     };
+  }
+
+  /** `security`. @throws Refusal */
+  #checkAccess(action: AccessAction, { name, peer }: { readonly name: StreamName; readonly peer: Peer }): void {
+    const { security } = vhostFor(this.#config, name.vhost);
+    if (!security.enabled || isAllowed(security.rules, action, peer.address)) return;
+    throw new Refusal("forbidden", `${action === "play" ? "playing" : "publishing"} is not allowed from ${peer.address}`);
   }
 
   #converterFor(stream: Stream, lane: "frames" | "packets"): Converter | undefined {

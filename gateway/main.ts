@@ -1,5 +1,6 @@
-#!/usr/bin/env node
-// The command: argv, configuration file, signals, exit codes.
+#!/usr/bin/env -S node --max-semi-space-size=2
+// The command: argv, configuration file, signals, exit codes. The small young generation keeps memory flat: little is garbage here,
+// and V8's default would grow it to 48 MiB under the first hundred viewers for nothing.
 
 import { closeSync, existsSync, openSync } from "node:fs";
 import { fileURLToPath } from "node:url";

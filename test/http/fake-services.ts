@@ -7,6 +7,7 @@ import { Refusal } from "../../gateway/media/errors.js";
 
 import { SystemClock } from "../../gateway/system-clock.js";
 
+export const NO_AUTH = { enabled: false, username: "", password: "", token: "" };
 export const ANSWER = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n";
 
 export class FakeRtc implements RtcService {
@@ -73,10 +74,12 @@ export function fakeServices(rtc: RtcService | undefined, streams: Stream[] = []
       streams: () => streams,
       clients: () => clients,
       find: () => undefined,
+      totals: { clients: 3, refused: 1, sent: 2000, received: 1000 },
       play: async () => {
         throw new Refusal("not-live", "the made-up hub plays nothing");
       },
     },
+    vhosts: () => [{ name: "__defaultVhost__", enabled: true }],
     version: "1.2.3",
     serverId: "vid-test",
     serviceId: "run-test",
@@ -88,7 +91,7 @@ const ANY_PORT = [{ host: "127.0.0.1", port: 0 }];
 
 export function fakeOptions(rtc: RtcService | undefined, changes: Partial<HttpOptions> = {}): HttpOptions {
   return {
-    httpApi: { enabled: true, listen: ANY_PORT, crossdomain: true, https: HTTPS },
+    httpApi: { enabled: true, listen: ANY_PORT, crossdomain: true, auth: NO_AUTH, https: HTTPS },
     httpServer: { enabled: true, listen: ANY_PORT, dir: "", crossdomain: true, https: HTTPS },
     maxConnections: 100,
     services: fakeServices(rtc),

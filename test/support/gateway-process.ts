@@ -38,6 +38,9 @@ export type GatewayOptions = {
 export const ROOT = fileURLToPath(new URL("../../../", import.meta.url)); // of dist/test/support
 export const MAIN = join(ROOT, "dist/gateway/main.js");
 
+/** What `npm start` and the command's first line give node. */
+const START_ARGUMENTS = ["--max-semi-space-size=2"];
+
 /** Node arguments with which a gateway collects its garbage and tells its memory at SIGUSR2. */
 export const MEASURE_MEMORY: readonly string[] = [
   "--expose-gc",
@@ -63,7 +66,11 @@ export class GatewayProcess {
     const folder = mkdtempSync(join(tmpdir(), "sluice-e2e-"));
     const file = join(folder, "gateway.conf");
     writeFileSync(file, options.config?.(ports) ?? configText(ports, options));
-    const child = new Child("node", [...(options.nodeArguments ?? []), MAIN, "-c", file], options.environment);
+    const child = new Child(
+      "node",
+      [...START_ARGUMENTS, ...(options.nodeArguments ?? []), MAIN, "-c", file],
+      options.environment,
+    );
     const gateway = new GatewayProcess(ports, child, folder);
     try {
       await eventually("the gateway answers", () => {
