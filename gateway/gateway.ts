@@ -10,15 +10,19 @@ import { isDeepStrictEqual } from "node:util";
 import { type Logger, pino } from "pino";
 
 import { FfmpegTranscoders } from "../transcoder/ffmpeg.js";
+import { RtcToRtmp } from "./bridge/rtc-to-rtmp.js";
 import { RtmpToRtc } from "./bridge/rtmp-to-rtc.js";
 import { type BridgeLog, FixedWorkSlots, type WorkSlots } from "./bridge/types.js";
+import { type AccessAction, isAllowed } from "./config/access.js";
 import { type Config, type VhostConfig, vhostFor } from "./config/config.js";
 import { loadConfig } from "./config/load.js";
 import { readCredentials } from "./http/listener.js";
 import { HttpServer } from "./http/server.js";
 import type { HttpServices } from "./http/services.js";
 import { type HubVhost, LiveHub } from "./hub/hub.js";
+import { displayName, shownId } from "./hub/names.js";
 import type { Converter, HubEvent, Peer, Stream, StreamName } from "./hub/types.js";
+import { Refusal } from "./media/errors.js";
 import { NativeUnavailable } from "./native/library.js";
 import { RtcServer } from "./rtc/server.js";
 import { systemMachine } from "./rtc/system-machine.js";
@@ -83,6 +87,7 @@ export class Gateway extends EventEmitter<GatewayEvents> {
       clock: this.#clock,
       maxStreams: this.#config.maxConnections,
       vhost: (name) => hubVhost(vhostFor(this.#config, name)),
+      gate: async (action, request) => this.#checkAccess(action, request),
       converter: (stream, lane) => this.#converterFor(stream, lane),
       onEvent: (event) => this.#onHubEvent(event),
     });
@@ -133,6 +138,7 @@ export class Gateway extends EventEmitter<GatewayEvents> {
     const fixed = ["listen", "rtmps", "httpApi", "httpServer", "rtcServer", "ffmpeg", "maxConnections"] as const;
     const changed = fixed.filter((name) => !isDeepStrictEqual(config[name], this.#config[name]));
     this.#config = config;
+    this.#rtc?.configure(config);
     this.#log.level = config.logLevel;
     return changed;
   }
@@ -158,7 +164,14 @@ export class Gateway extends EventEmitter<GatewayEvents> {
     this.#rtmp = await this.#openRtmp();
     if (httpApi.enabled || httpServer.enabled) {
       const { whepCompat } = rtcServer;
-      this.#http = new HttpServer({ ...this.#config, whepCompat, log, services: this.#httpServices() });
+      this.#http = new HttpServer({
+        ...this.#config,
+        whepCompat,
+        log,
+        clock: this.#clock,
+        services: this.#httpServices(),
+        vhost: (name) => this.#servedVhost(name),
+      });
       await this.#http.start();
     }
     for (const text of this.shortcomings) log.warn(text);
@@ -174,13 +187,15 @@ export class Gateway extends EventEmitter<GatewayEvents> {
       clock: this.#clock,
       log: this.#log,
       maxConnections,
-      vhost: (name) => {
-        const vhost = vhostFor(this.#config, name);
-        return vhost.enabled ? vhost : undefined;
-      },
+      vhost: (name) => this.#servedVhost(name),
     });
     await server.start();
     return server;
+  }
+
+  #servedVhost(name: string): VhostConfig | undefined {
+    const vhost = vhostFor(this.#config, name);
+    return vhost.enabled ? vhost : undefined;
   }
 
   /** WebRTC needs OpenSSL by address; without it the rest of the gateway still runs. */
@@ -208,6 +223,7 @@ export class Gateway extends EventEmitter<GatewayEvents> {
       rtc: this.#rtc,
       ...(unavailable !== undefined && { rtcUnavailable: unavailable }),
       hub: this.#hub,
+      vhosts: () => [...this.#config.vhosts.values()],
       version: VERSION,
       ...(rtmpPort !== undefined && { rtmpPort }),
       serverId: `vid-${randomBytes(4).toString("hex")}`,
@@ -215,24 +231,29 @@ export class Gateway extends EventEmitter<GatewayEvents> {
     };
   }
 
+  /** `security`. @throws Refusal */
+  #checkAccess(action: AccessAction, { name, peer }: { readonly name: StreamName; readonly peer: Peer }): void {
+    const { security } = vhostFor(this.#config, name.vhost);
+    if (!security.enabled || isAllowed(security.rules, action, peer.address)) return;
+    throw new Refusal("forbidden", `${action === "play" ? "playing" : "publishing"} is not allowed from ${peer.address}`);
+  }
+
   #converterFor(stream: Stream, lane: "frames" | "packets"): Converter | undefined {
     const { rtc } = vhostFor(this.#config, stream.name.vhost);
     const [transcoders, slots] = [this.#transcoders, this.#slots];
-    if (lane !== "frames" || !rtc.enabled || !rtc.rtmpToRtc || transcoders === undefined || slots === undefined) return undefined;
-    return new RtmpToRtc({
-      stream,
-      clock: this.#clock,
-      transcoders,
-      slots,
-      log: this.#streamLog(stream.name),
-      bframe: rtc.bframe,
-      opusBitrate: rtc.opusBitrate,
-      keepAvcNaluSei: rtc.keepAvcNaluSei,
-    });
+    if (!rtc.enabled || transcoders === undefined || slots === undefined) return undefined;
+    const shared = { stream, clock: this.#clock, transcoders, log: this.#streamLog(stream.name) };
+    if (lane === "packets") {
+      if (!rtc.rtcToRtmp) return undefined;
+      return new RtcToRtmp({ ...shared, aacBitrate: rtc.aacBitrate, keyFrameInterval: rtc.pliForRtmp });
+    }
+    if (!rtc.rtmpToRtc) return undefined;
+    const { bframe, opusBitrate, keepAvcNaluSei } = rtc;
+    return new RtmpToRtc({ ...shared, slots, bframe, opusBitrate, keepAvcNaluSei });
   }
 
   #streamLog(name: StreamName): BridgeLog {
-    const log = this.#log.child({ stream: `${name.app}/${name.stream}` });
+    const log = this.#log.child({ stream: displayName(name) });
     return { debug: (line) => log.debug(line), info: (line) => log.info(line), warn: (line) => log.warn(line) };
   }
 
@@ -241,7 +262,7 @@ export class Gateway extends EventEmitter<GatewayEvents> {
     const { name } = event.stream;
     if (event.type === "timestamp-jump") {
       this.#log.warn(
-        { stream: `${name.app}/${name.stream}`, peer: event.peer.address },
+        { session: shownId(event.peer.id), stream: displayName(name), peer: event.peer.address },
         "bridged a jump of the publisher's clock",
       );
     } else if (event.type === "publish" || event.type === "play") {

@@ -2,7 +2,7 @@
 
 import { networkInterfaces } from "node:os";
 
-import type { Config, ListenAddress } from "./config/config.js";
+import { type Config, DEFAULT_VHOST, type ListenAddress, vhostFor } from "./config/config.js";
 
 export type StartFacts = {
   readonly version: string;
@@ -16,10 +16,12 @@ export type StartFacts = {
   readonly ffmpeg: { readonly path: string; readonly version: string } | undefined;
   /** What is missing on this machine, as sentences. */
   readonly shortcomings: readonly string[];
+  /** This is a clone of the repository, which has `npm run demo`, not an installed package. */
+  readonly hasDemo: boolean;
 };
 
 /** The block printed once the gateway runs. */
-export function describeStarted(config: Config, { version, addresses, ffmpeg, shortcomings }: StartFacts): string {
+export function describeStarted(config: Config, { version, addresses, ffmpeg, shortcomings, hasDemo }: StartFacts): string {
   const opened = (directive: string, configured: readonly ListenAddress[]): readonly ListenAddress[] => {
     const found = addresses.http.filter((address) => address.directive === directive);
     return found.length > 0 ? found : configured;
@@ -34,6 +36,10 @@ export function describeStarted(config: Config, { version, addresses, ffmpeg, sh
     ["in OBS", `server ${rtmp}/live   stream key livestream`],
   ];
   if (config.httpServer.enabled) lines.push(["watch at", playsRtc ? `${pages}/players/whep.html?autostart=true` : `${pages}/`]);
+  const { httpRemux } = vhostFor(config, DEFAULT_VHOST);
+  if (config.httpServer.enabled && httpRemux.enabled && httpRemux.mount === "[vhost]/[app]/[stream].flv") {
+    lines.push(["HTTP-FLV", `${pages}/live/livestream.flv`]);
+  }
   if (playsRtc) {
     lines.push(["WHEP", `${api}/rtc/v1/whep/?app=live&stream=livestream`]);
     lines.push(["media", `UDP port ${addresses.rtcPort}${describeCandidates(config)}`]);
@@ -54,7 +60,7 @@ export function describeStarted(config: Config, { version, addresses, ffmpeg, sh
 
   const width = Math.max(...lines.map(([name]) => name.length));
   const table = lines.map(([name, text]) => `  ${name.padEnd(width)}  ${text}`).join("\n");
-  return `Sluice ${version} is running. Ctrl-C ends it; "npm run demo" pushes a test picture.\n\n${table}\n`;
+  return `Sluice ${version} is running. Ctrl-C ends it${hasDemo ? '; "npm run demo" pushes a test picture' : ""}.\n\n${table}\n`;
 }
 
 /** Where viewers are told to send media: the usual reason for a player that stays black. */

@@ -55,7 +55,8 @@ export function writeManual(): string {
 function describe(path: string, name: string, directive: Directive, margin: string, before: string): string[] {
   const fallback = directive.default === undefined ? "none" : directive.default === "" ? '""' : directive.default;
   const facts = [`Value: ${directive.value.expected}.`, `Default: ${fallback}.`, `Environment: ${environmentName(path)}.`];
-  if (directive.status === "later") facts.push("Accepted, not yet in this version.");
+  if (directive.status === "later")
+    facts.push(`${directive.danger === undefined ? "Accepted" : "Refused when on"}, not yet in this version.`);
   const value = directive.default === undefined ? `# ${name} ${directive.example};` : `${name} ${fallback};`;
   const gap = before.endsWith("{") ? [] : [""];
   return [...gap, ...comment(directive.meaning, margin), ...comment(facts.join(" "), margin), `${margin}${value}`];

@@ -1,12 +1,14 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
+import { readFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { test } from "node:test";
 
 import { pino } from "pino";
 
 import { type Config, Gateway, parseConfig } from "../gateway/gateway.js";
-import { RtmpClient, sampleTags, statusText } from "./support/rtmp-client.js";
+import { commandMessage } from "../gateway/rtmp/message.js";
+import { publishCommands, RtmpClient, sampleTags, statusCode, statusText } from "./support/rtmp-client.js";
 
 const SILENT = pino({ level: "silent" });
 
@@ -96,3 +98,49 @@ test("takes a new configuration into use and says what needs a restart", async (
     await gateway.close();
   }
 });
+
+test("security is asked by every protocol, and a refusal says so in its words", async () => {
+  const secured = (rules: string) => `
+    listen 127.0.0.1:0;
+    http_api { enabled on; listen 127.0.0.1:0; }
+    http_server { enabled on; listen 127.0.0.1:0; }
+    rtc_server { enabled on; listen 127.0.0.1:0; candidate 127.0.0.1; }
+    vhost __defaultVhost__ { rtc { enabled on; rtmp_to_rtc on; } security { enabled on; ${rules} } }`;
+  const { config: closed } = parseConfig(secured("deny publish 127.0.0.1; allow publish all; allow play 192.0.2.0/24;"));
+  const { config: open } = parseConfig(secured("allow publish 127.0.0.0/8; deny play all;"));
+  const gateway = new Gateway({ config: closed, log: SILENT });
+  await gateway.start();
+  try {
+    const refused = await RtmpClient.open(portOf(gateway.addresses.rtmp));
+    assert.equal(await refused.publish("live", "one"), "NetStream.Publish.BadName");
+    const told = await refused.waitFor((command) =>
+      /publishing is not allowed from 127\.0\.0\.1/.test(statusText(command) ?? ""),
+    );
+    assert.notEqual(told, undefined);
+    await refused.close();
+    assert.equal((await postOffer(gateway, "whip")).status, 403);
+
+    gateway.reload(open);
+    const publisher = await publisherTo(gateway, "one");
+    const answer = await postOffer(gateway, "whep");
+    assert.equal(answer.status, 403);
+    const problem = (await answer.json()) as { type: string; detail: string };
+    assert.deepEqual([problem.type, problem.detail], ["urn:sluice:problem:forbidden", "playing is not allowed from 127.0.0.1"]);
+    const player = await RtmpClient.open(portOf(gateway.addresses.rtmp));
+    await player.handshake();
+    for (const message of publishCommands("live", "one").slice(0, 4)) player.send(message);
+    player.send(commandMessage(1, { name: "play", transactionId: 0, values: [null, "one"] }));
+    const denied = await player.waitFor((command) => /playing is not allowed from 127/.test(statusText(command) ?? ""));
+    assert.equal(denied && statusCode(denied), "NetStream.Play.Failed");
+    await player.close();
+    await publisher.close();
+  } finally {
+    await gateway.close();
+  }
+});
+
+async function postOffer(gateway: Gateway, endpoint: "whip" | "whep"): Promise<Response> {
+  const offer = readFileSync(new URL(`../../test/offers/chromium156-${endpoint}-offer.sdp`, import.meta.url));
+  const url = `http://127.0.0.1:${portOf(gateway.addresses.http)}/rtc/v1/${endpoint}/?app=live&stream=one`;
+  return await fetch(url, { method: "POST", headers: { "content-type": "application/sdp" }, body: offer });
+}

@@ -49,6 +49,13 @@ test("writes everything out before the end, and lets a reader that stalls lose l
     const buffer = Buffer.alloc(1 << 16);
     assert.match(buffer.toString("utf8", 0, readSync(descriptor, buffer)), /^\S+ \S+Z info {2}first\n$/);
 
+    const machines = openLog({ level: "info", format: "json" }, descriptor);
+    machines.logger.warn({ id: "a1" }, "second");
+    await machines.flush();
+    const { time, ...fields } = JSON.parse(buffer.toString("utf8", 0, readSync(descriptor, buffer))) as Record<string, unknown>;
+    assert.ok(typeof time === "string");
+    assert.deepEqual(fields, { level: "warn", id: "a1", msg: "second" });
+
     const started = performance.now();
     for (let index = 0; index < 10_000; index++) log.logger.info({ index, text: "x".repeat(1000) }, "nobody reads");
     await log.flush();

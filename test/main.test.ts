@@ -173,7 +173,7 @@ test("SIGHUP reloads, and a configuration that does not parse leaves the running
     await command.seen(/configuration reloaded/);
     file("reload.conf", CONFIG.replace("http_api {", "http_api { crossdomain off;"));
     command.child.kill("SIGHUP");
-    await command.seen(/configuration reloaded; these changes wait for a restart.*httpApi/);
+    await command.seen(/configuration reloaded; these changes wait for a restart.*http_api/);
     command.child.kill("SIGTERM");
     assert.equal(await command.exitCode(), 0);
   });

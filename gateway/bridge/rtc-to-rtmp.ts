@@ -6,7 +6,7 @@ import type { Clock, TimerHandle } from "../hub/clock.js";
 import type { Converter, PacketBatch, Stream } from "../hub/types.js";
 import type { Frame, Sink } from "../media/frame.js";
 import { type DepayloadedUnit, H264Depayloader } from "../rtp/h264-depayload.js";
-import type { MediaPacket } from "../rtp/packet.js";
+import type { MediaPacket, RtpTrack } from "../rtp/packet.js";
 import { AacPath } from "./aac-path.js";
 import { Interleaver } from "./interleaver.js";
 import type { BridgeLog } from "./types.js";
@@ -33,6 +33,11 @@ export class RtcToRtmp implements Converter {
   readonly #sink: Sink<PacketBatch>;
   #state: "stopped" | "running" | "closed" = "stopped";
   #publisher: string | undefined;
+  #audioTrack: RtpTrack | undefined;
+  #videoTrack: RtpTrack | undefined;
+  /** What the present publisher sends of each kind can be bridged. */
+  #hasVideo = false;
+  #hasAudio = false;
   #keyFrameTimer: TimerHandle | undefined;
   #lastKeyFrame = 0;
   /** Decoding time of the last picture, and the latest RTP time so far. */
@@ -67,6 +72,7 @@ export class RtcToRtmp implements Converter {
     this.#state = "running";
     this.#publisher = undefined;
     this.#audio.start();
+    this.#followPublisher();
     this.#stream.packets.add(this.#sink);
     this.#catchUp();
     this.#watchKeyFrames();
@@ -115,7 +121,6 @@ export class RtcToRtmp implements Converter {
       this.requestKeyFrame("the bridge to RTMP has started");
       return;
     }
-    this.#followPublisher();
     for (let number = start; number < packets.nextSequenceNumber("video"); number++) {
       const packet = packets.find("video", number);
       if (packet !== undefined) this.#writeVideo(packet);
@@ -127,29 +132,40 @@ export class RtcToRtmp implements Converter {
     for (let index = 0; index < batch.length; index++) {
       const packet = batch[index] as MediaPacket;
       if (packet.kind === "video") this.#writeVideo(packet);
-      else if (this.#stream.packets.track("audio")?.codec === "opus") this.#audio.write(packet);
+      else if (this.#hasAudio) this.#audio.write(packet);
     }
   }
 
   #writeVideo(packet: MediaPacket): void {
-    this.#video.push(packet.sequenceNumber, packet.timestamp, packet.marker, packet.payload);
+    if (this.#hasVideo) this.#video.push(packet.sequenceNumber, packet.timestamp, packet.marker, packet.payload);
   }
 
   /** The numbers go on over a change of publishers, the pictures do not. */
   #followPublisher(): void {
     const id = this.#stream.publisher?.id;
-    if (id === this.#publisher) return;
+    const audio = this.#stream.packets.track("audio");
+    const video = this.#stream.packets.track("video");
+    if (id === this.#publisher && audio === this.#audioTrack && video === this.#videoTrack) return;
     this.#publisher = id;
+    this.#audioTrack = audio;
+    this.#videoTrack = video;
     this.#video.reset();
     this.#audio.reset();
+    this.#interleaver.expect("video", false);
+    this.#hasVideo = this.#takes("video", "h264");
+    this.#hasAudio = this.#takes("audio", "opus");
+    if (this.#hasVideo && video !== undefined) this.#video.setFormatParameters(video.formatParameters);
+  }
+
+  /** Whether a track is of the codec that is bridged; if not, that is said once. */
+  #takes(kind: "audio" | "video", codec: string): boolean {
     const { packets, notes } = this.#stream;
-    const audio = packets.track("audio");
-    const video = packets.track("video");
-    if (video !== undefined) this.#video.setFormatParameters(video.formatParameters);
-    if (audio !== undefined && audio.codec !== "opus") {
-      this.#log.warn(`audio: ${audio.codec} is left out: only opus is bridged`);
-      notes.set("audio", `${audio.codec} is left out: only opus is bridged`);
-    }
+    const track = packets.track(kind);
+    if (track === undefined || track.codec === codec) return track !== undefined;
+    const reason = `${track.codec} is left out: only ${codec} is bridged from WebRTC`;
+    this.#log.warn(`${kind}: ${reason}`);
+    notes.set(kind, reason);
+    return false;
   }
 
   #onUnit(unit: DepayloadedUnit): void {
@@ -193,11 +209,9 @@ export class RtcToRtmp implements Converter {
     this.#keyFrameTimer?.cancel();
     const delay = this.#video.state === "waiting" ? KEY_FRAME_RETRY : this.#keyFrameInterval;
     this.#keyFrameTimer = this.#clock.after(delay, () => {
-      const { packets, state } = this.#stream;
+      this.#followPublisher();
       const isOverdue = this.#video.state === "waiting" || this.#clock.now() - this.#lastKeyFrame >= this.#keyFrameInterval / 2;
-      if (state === "live" && isOverdue && packets.track("video") !== undefined) {
-        packets.requestKeyFrame("the bridge to RTMP");
-      }
+      if (this.#stream.state === "live" && isOverdue && this.#hasVideo) this.requestKeyFrame("the bridge to RTMP");
       this.#watchKeyFrames();
     });
   }

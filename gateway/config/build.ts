@@ -1,13 +1,21 @@
 // From what files and environment state to the typed configuration: every default filled in, and checked as a whole.
 
-import type { Config, HttpsConfig, ListenAddress, VhostConfig } from "./config.js";
+import type { AccessRule } from "./access.js";
+import type { ApiAuthConfig, Config, HttpsConfig, ListenAddress, VhostConfig } from "./config.js";
 import { DIRECTIVES, type DirectivePath, type ValueAt } from "./directives.js";
 import type { ConfigProblem } from "./errors.js";
 
 /** Where a value was given: `conf/x.conf:3`, or an environment name. */
 export type Place = { readonly file: string | undefined; readonly line: number | undefined; readonly label: string };
 
-export type Stated = Place & { readonly words: readonly string[]; readonly value: unknown };
+export type Stated = Place & {
+  readonly words: readonly string[];
+  readonly value: unknown;
+  /** When it was stated, for directives whose order among each other counts. */
+  readonly order: number;
+  /** What the same directive said before, where it may stand several times. */
+  readonly before: Stated | undefined;
+};
 
 /** Values stated in one scope (the file's top, or one vhost), by path. */
 export type Scope = Map<DirectivePath, Stated>;
@@ -45,6 +53,7 @@ export function buildConfig({ file, globals, vhosts }: Statements, problems: Con
       enabled: get("http_api.enabled"),
       listen: get("http_api.listen"),
       crossdomain: get("http_api.crossdomain"),
+      auth: buildAuth(globals, problems),
       https: https("http_api.https"),
     },
     httpServer: {
@@ -77,6 +86,14 @@ export function buildConfig({ file, globals, vhosts }: Statements, problems: Con
 export function findContradictions(config: Config): string[] {
   const vhosts = [...config.vhosts.values()].filter((vhost) => vhost.enabled && vhost.rtc.enabled);
   const found: string[] = [];
+  for (const { name, security } of config.vhosts.values()) {
+    const { enabled, rules } = security;
+    if (!enabled && rules.length > 0) found.push(`vhost ${name}: security has rules and is not enabled: they do not hold`);
+    for (const action of enabled ? (["publish", "play"] as const) : []) {
+      if (rules.some((rule) => rule.action === action && rule.effect === "allow")) continue;
+      found.push(`vhost ${name}: security is enabled and allows nobody to ${action}`);
+    }
+  }
   if (vhosts.length > 0 && !config.rtcServer.enabled) {
     found.push(
       `vhost ${vhosts[0]?.name}: rtc is enabled and rtc_server is not: nothing is served over WebRTC; add rtc_server { enabled on; }`,
@@ -121,7 +138,39 @@ function buildVhost(name: string, scope: Scope): VhostConfig {
       grace: get("vhost.publish.grace"),
       takeover: get("vhost.publish.takeover"),
     },
+    security: { enabled: get("vhost.security.enabled"), rules: rulesIn(scope) },
+    httpRemux: { enabled: get("vhost.http_remux.enabled"), mount: get("vhost.http_remux.mount") },
   };
+}
+
+/** Allow and deny as they stood in the file. */
+function rulesIn(scope: Scope): readonly AccessRule[] {
+  const stated: { order: number; rules: readonly AccessRule[] }[] = [];
+  for (const path of ["vhost.security.deny", "vhost.security.allow"] as const) {
+    for (let at = scope.get(path); at !== undefined; at = at.before) {
+      stated.push({ order: at.order, rules: at.value as ValueAt<typeof path> });
+    }
+  }
+  return stated.sort((a, b) => a.order - b.order).flatMap(({ rules }) => rules);
+}
+
+function buildAuth(globals: Scope, problems: ConfigProblem[]): ApiAuthConfig {
+  const get = <P extends DirectivePath>(path: P): ValueAt<P> => valueIn(globals, path);
+  const auth = {
+    enabled: get("http_api.auth.enabled"),
+    username: get("http_api.auth.username"),
+    password: get("http_api.auth.password"),
+    token: get("http_api.auth.token"),
+  };
+  if (!auth.enabled) return auth;
+  const { file, line } = globals.get("http_api.auth.enabled") ?? {};
+  const report = (message: string): void => void problems.push({ file, line, message: `http_api.auth.enabled on: ${message}` });
+  if (auth.username === "" && auth.password === "" && auth.token === "") {
+    report("nobody could get in: give username and password, or token, or both");
+  } else if ((auth.username === "") !== (auth.password === "")) {
+    report(`${auth.username === "" ? "username" : "password"} is missing: name and password are given together`);
+  }
+  return auth;
 }
 
 /** The stated value of a path, or its default; both were made by the same row's parser, which is what the cast says. */

@@ -1,5 +1,7 @@
 // The typed configuration: what a parsed file, environment and defaults become. Names follow the directives.
 
+import type { AccessRule } from "./access.js";
+
 export type ListenAddress = { readonly host: string | undefined; readonly port: number }; // host undefined: every address
 
 export type HttpsConfig = {
@@ -8,6 +10,16 @@ export type HttpsConfig = {
   /** PEM files by absolute path; given when enabled. */
   readonly key: string;
   readonly cert: string;
+};
+
+/** Either is empty when it is not offered; one of them is given when enabled. */
+export type ApiAuthConfig = {
+  readonly enabled: boolean;
+  /** HTTP Basic. */
+  readonly username: string;
+  readonly password: string;
+  /** Bearer. */
+  readonly token: string;
 };
 
 export type BframeMode = "auto" | "drop" | "transcode" | "keep";
@@ -51,6 +63,13 @@ export type VhostConfig = {
     readonly grace: number;
     readonly takeover: "on" | "stale" | "off";
   };
+  /** Who may publish and play, by address; the first rule that matches decides, and without one nobody may. */
+  readonly security: { readonly enabled: boolean; readonly rules: readonly AccessRule[] };
+  readonly httpRemux: {
+    readonly enabled: boolean;
+    /** Path of HTTP-FLV with `[vhost]`, `[app]`, `[stream]` in it. */
+    readonly mount: string;
+  };
 };
 
 export type Config = {
@@ -70,6 +89,7 @@ export type Config = {
     readonly enabled: boolean;
     readonly listen: readonly ListenAddress[];
     readonly crossdomain: boolean;
+    readonly auth: ApiAuthConfig;
     readonly https: HttpsConfig;
   };
   readonly httpServer: {

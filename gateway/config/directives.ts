@@ -2,6 +2,7 @@
 // file and the manual (conf/full.conf) all come from here.
 
 import {
+  accessRules,
   addresses,
   candidates,
   choice,
@@ -9,6 +10,7 @@ import {
   flag,
   integer,
   milliseconds,
+  mountPath,
   seconds,
   text,
   texts,
@@ -21,15 +23,15 @@ export type Directive<T = unknown> = {
   readonly default: string | undefined;
   /** One paragraph: what it does and what follows from changing it. */
   readonly meaning: string;
-  /** `later`: known and checked, and not at work in this version; switching it on gives a warning. */
+  /** `later`: known and checked, and not at work in this version; switching it on gives a warning, or an error: see `danger`. */
   readonly status: "ready" | "later";
-  /** May stand several times in its block. */
+  /** May stand several times in its block; then its value is a list, and the lists are joined. */
   readonly repeats: boolean;
   /** What an unset `$NAME` means here. Default: it is an error. */
   readonly unset?: string;
   /** Shown in the manual where there is no default. */
   readonly example?: string;
-  /** What the warning adds for a `later` directive whose absence is dangerous. */
+  /** Of a `later` directive that protects something: what would happen without it. Switching it on is then an error. */
   readonly danger?: string;
 };
 
@@ -101,16 +103,24 @@ export const DIRECTIVES = {
     "on",
     "Whether pages of other origins may call the API (CORS). Off: only pages that this gateway serves on the same port can.",
   ),
-  "http_api.auth.enabled": later(
+  "http_api.auth.enabled": ready(
     flag,
     "off",
-    "Whether the API asks for a name and password or a token. Off: everybody who reaches the port can list and kick clients.",
-    { danger: "the API is open to everybody who reaches its port" },
+    `Whether /api/v1/ and /metrics ask for a name and password (HTTP Basic), or a token (bearer), or either when both are set; browsers then ask for the
+    name and password. Off: everybody who reaches the port can list and kick clients. WHIP, WHEP and media are not part of it: they
+    have security and http_hooks.`,
   ),
-  "http_api.auth.type": later(choice("basic", "bearer"), "basic", "How the API is asked for: HTTP Basic or a bearer token."),
-  "http_api.auth.username": later(text, "", "Name for HTTP Basic."),
-  "http_api.auth.password": later(text, "", "Password for HTTP Basic; $NAME keeps it out of the file."),
-  "http_api.auth.token": later(text, "", "The bearer token; $NAME keeps it out of the file."),
+  "http_api.auth.username": ready(text, "", "Name for HTTP Basic."),
+  "http_api.auth.password": ready(
+    text,
+    "",
+    `Password for HTTP Basic; $NAME keeps it out of the file. Without HTTPS it crosses the network readable.`,
+  ),
+  "http_api.auth.token": ready(
+    text,
+    "",
+    "Token for programs, sent as Authorization: Bearer TOKEN; $NAME keeps it out of the file.",
+  ),
   "http_api.https.enabled": ready(
     flag,
     "off",
@@ -237,7 +247,7 @@ export const DIRECTIVES = {
     `Whether what is published over RTMP can be watched over WebRTC. Video is passed on as it is, AAC becomes Opus by one ffmpeg child
     per stream, which runs only while somebody watches.`,
   ),
-  "vhost.rtc.rtc_to_rtmp": later(
+  "vhost.rtc.rtc_to_rtmp": ready(
     flag,
     "off",
     "Whether what is published over WebRTC can be watched over RTMP, HTTP-FLV and HLS; Opus becomes AAC by one ffmpeg child per stream.",
@@ -255,12 +265,12 @@ export const DIRECTIVES = {
     "64000",
     "Bits per second of the Opus that viewers over WebRTC get.",
   ),
-  "vhost.rtc.aac_bitrate": later(
+  "vhost.rtc.aac_bitrate": ready(
     integer(8_000, 320_000, "bit/s"),
     "128000",
     "Bits per second of the AAC that Opus is converted to.",
   ),
-  "vhost.rtc.pli_for_rtmp": later(
+  "vhost.rtc.pli_for_rtmp": ready(
     seconds(0.5, 30),
     "6.0",
     `Seconds between key frames that a WebRTC publisher is asked for while its stream is converted for RTMP, FLV or HLS. Shorter: those
@@ -283,7 +293,7 @@ export const DIRECTIVES = {
     "2500",
     "How many frames are kept at most; a longer group of pictures is not kept, and new viewers wait for the next key frame.",
   ),
-  "vhost.play.queue_length": later(
+  "vhost.play.queue_length": ready(
     seconds(0.5, 120),
     "30",
     "Seconds that a viewer over RTMP or HTTP may lag behind before it falls forward to the next key frame.",
@@ -312,8 +322,17 @@ export const DIRECTIVES = {
     wins; off: nobody, a second publisher is always refused.`,
   ),
 
-  "vhost.http_remux.enabled": later(flag, "off", "Whether streams of this vhost can be watched over HTTP-FLV and WebSocket-FLV."),
-  "vhost.http_remux.mount": later(text, "[vhost]/[app]/[stream].flv", "The path it is found at."),
+  "vhost.http_remux.enabled": ready(
+    flag,
+    "off",
+    `Whether streams of this vhost can be watched over HTTP-FLV and WebSocket-FLV, on the HTTP server's port: http://host/app/stream.flv,
+    with ?only=audio or ?only=video for one track alone.`,
+  ),
+  "vhost.http_remux.mount": ready(
+    mountPath,
+    "[vhost]/[app]/[stream].flv",
+    "The path streams are found at. [stream] must be in it; [vhost] stands for the host's name and is no part of the path.",
+  ),
 
   "vhost.hls.enabled": later(flag, "off", "Whether streams of this vhost can be watched over HLS."),
   "vhost.hls.hls_fragment": later(seconds(0.5, 60), "10", "Seconds per segment: a segment ends at the first key frame after it."),
@@ -346,22 +365,25 @@ export const DIRECTIVES = {
     example: "http://127.0.0.1:8085/api/v1/dvrs",
   }),
 
-  "vhost.security.enabled": later(
+  "vhost.security.enabled": ready(
     flag,
     "off",
-    "Whether the allow and deny rules hold: the first that matches wins, else it is denied.",
-    {
-      danger: "no rule holds, everybody may publish and play",
-    },
+    `Whether the allow and deny rules hold, for every protocol. They are read in the order of the file and the first that matches decides;
+    where none matches, nobody is let in. The address is the one that the connection comes from: behind a proxy, the proxy's.`,
   ),
-  "vhost.security.allow": later(texts, undefined, "Lets in: publish or play, then all, an IP or a network (CIDR).", {
-    repeats: true,
-    example: "publish 10.0.0.0/8",
-  }),
-  "vhost.security.deny": later(texts, undefined, "Refuses: publish or play, then all, an IP or a network (CIDR).", {
-    repeats: true,
-    example: "play 192.0.2.1",
-  }),
+  "vhost.security.deny": ready(
+    accessRules("deny"),
+    undefined,
+    `Refuses: publish or play, then all, IP addresses or networks (CIDR). In the environment: SRS_VHOST_SECURITY_DENY="play 192.0.2.1
+    publish all"; rules of the environment are read before those of the file, deny first.`,
+    { repeats: true, example: "play 192.0.2.1" },
+  ),
+  "vhost.security.allow": ready(
+    accessRules("allow"),
+    undefined,
+    "Lets in: publish or play, then all, IP addresses or networks (CIDR).",
+    { repeats: true, example: "publish 127.0.0.1 10.0.0.0/8" },
+  ),
 
   "vhost.refer.enabled": later(flag, "off", "Whether only players on pages of given sites may watch.", {
     danger: "players on every page may watch",

@@ -39,6 +39,7 @@ export function parseConfig(text: string, source: ConfigSource = {}): { config: 
   reader.problems.push(...problems);
   reader.readNodes(nodes, "", reader.globals);
   reader.readEnvironment();
+  reader.reportUnfinished();
   const config = buildConfig({ file: source.file, globals: reader.globals, vhosts: reader.vhosts }, reader.problems);
   if (reader.problems.length > 0) throw new ConfigError(sortProblems(reader.problems, source.file));
   const contradictions = findContradictions(config).map((message): ConfigNote => ({ level: "warn", message }));
@@ -53,6 +54,7 @@ class Reader {
   readonly #foreign = new Set<string>();
   readonly #warnings: ConfigNote[] = [];
   readonly #environment: NonNullable<ConfigSource["environment"]>;
+  #order = 0;
 
   constructor(environment: NonNullable<ConfigSource["environment"]>) {
     this.#environment = environment;
@@ -126,7 +128,7 @@ class Reader {
         this.#report(node, `${path}: the environment variable ${name} is not set`);
         return undefined;
       }
-      words.push(...splitWords(value));
+      words.push(...(isPlainText(path) ? [value] : splitWords(value)));
     }
     return words;
   }
@@ -155,7 +157,10 @@ class Reader {
       return;
     }
     try {
-      scope.set(target, { ...place, words, value: directive?.value.parse(words) });
+      const value = directive?.value.parse(words);
+      const isEnvironment = place.file === undefined;
+      const order = isEnvironment ? this.#order++ - ENVIRONMENT_FIRST : this.#order++;
+      scope.set(target, { ...place, words, value, order, before: directive?.repeats === true ? earlier : undefined });
     } catch (error) {
       if (!(error instanceof ValueError)) throw error;
       this.#reportAt(place, `${error.message}${hint}`);
@@ -192,20 +197,30 @@ class Reader {
     }
   }
 
-  notes(): readonly ConfigNote[] {
-    const notes = [...this.#warnings];
+  /** What is switched on and not in this version: a warning; where it should protect something, a problem. */
+  reportUnfinished(): void {
     const seen = new Set<DirectivePath>();
     for (const scope of [this.globals, ...this.vhosts.values()]) {
       for (const [path, stated] of scope) {
         const directive = directiveAt(path);
         if (directive?.status !== "later" || seen.has(path) || !isSwitchedOn(path, stated.words)) continue;
         seen.add(path);
-        const danger = directive.danger === undefined ? "" : `: ${directive.danger}`;
-        const what = `${path} ${stated.words.join(" ")}: accepted, not yet in this version${danger}`;
-        const message = stated.file === undefined ? `${stated.label}: ${what}` : describeProblem({ ...stated, message: what });
-        notes.push({ level: "warn", message });
+        const where = stated.file === undefined ? `${stated.label}: ` : "";
+        const what = `${where}${path} ${stated.words.join(" ")}`;
+        const { file, line } = stated;
+        if (directive.danger !== undefined) {
+          const message = `${what}: not yet in this version, and without it ${directive.danger}; switch it off to start all the same`;
+          this.problems.push({ file, line, message });
+        } else {
+          const message = `${what}: accepted, not yet in this version`;
+          this.#warnings.push({ level: "warn", message: describeProblem({ file, line, message }) });
+        }
       }
     }
+  }
+
+  notes(): readonly ConfigNote[] {
+    const notes = [...this.#warnings];
     if (this.#foreign.size > 0) {
       const list = [...this.#foreign].map((path) => `${path} (${foreignReason(path)})`).join(", ");
       notes.push({ level: "info", message: `directives of SRS without a meaning here are ignored: ${list}` });
@@ -235,6 +250,9 @@ class Reader {
     this.problems.push({ file: place.file, line: place.line, message: `${place.label}: ${message}` });
   }
 }
+
+/** Environment beats file, also where the first to speak wins. */
+const ENVIRONMENT_FIRST = 2 ** 40;
 
 function splitWords(value: string): string[] {
   return value.trim().split(/\s+/);

@@ -1,6 +1,8 @@
 // Parsers of directives' values: words of a file or of the environment in, typed values out. Times leave in milliseconds.
 
 import { isIP } from "node:net";
+
+import { type AccessAction, type AccessRule, parseNetwork } from "./access.js";
 import type { ListenAddress } from "./config.js";
 import { nearestName } from "./errors.js";
 
@@ -60,6 +62,19 @@ export const text: ValueParser<string> = {
   parse: (words) => single(words, "one word, or quoted text"),
 };
 
+/** Where streams are found over HTTP: `[vhost]/[app]/[stream].flv`. */
+export const mountPath: ValueParser<string> = {
+  expected: "a path with [stream] that ends in .flv",
+  parse(words) {
+    const word = single(words, mountPath.expected);
+    const names: string[] = word.match(/\[[^\]]*\]/g) ?? [];
+    const isKnown = names.every((name) => name === "[vhost]" || name === "[app]" || name === "[stream]");
+    const isOnce = new Set(names).size === names.length;
+    if (isKnown && isOnce && names.includes("[stream]") && word.lastIndexOf("[vhost]") <= 1 && word.endsWith(".flv")) return word;
+    throw new ValueError(`expected ${mountPath.expected}, got "${word}"`);
+  },
+};
+
 /** Words of any kind; `""` for none. */
 export const texts: ValueParser<readonly string[]> = {
   expected: "one or more words",
@@ -102,6 +117,37 @@ export const candidates: ValueParser<readonly string[]> = {
     });
   },
 };
+
+/** Rules of `security`: what, then from where; one directive may hold several: `publish 10.0.0.0/8 192.0.2.1 play all`. */
+export function accessRules(effect: AccessRule["effect"]): ValueParser<readonly AccessRule[]> {
+  const expected = "publish or play, then all, IP addresses or networks (10.0.0.0/8)";
+  return {
+    expected,
+    parse(words) {
+      const rules: AccessRule[] = [];
+      let action: AccessAction | undefined;
+      let isComplete = false;
+      for (const word of words) {
+        if (word === "publish" || word === "play") {
+          if (action !== undefined && !isComplete) throw new ValueError(`expected ${expected}, got nothing after "${action}"`);
+          [action, isComplete] = [word, false];
+          continue;
+        }
+        if (action === undefined) {
+          const near = nearestName(word, ["publish", "play"]);
+          throw new ValueError(`expected ${expected}, got "${word}"${near === undefined ? "" : `; did you mean "${near}"?`}`);
+        }
+        const network = parseNetwork(word);
+        if (network === undefined) throw new ValueError(`expected ${expected}, got "${word}" after "${action}"`);
+        rules.push({ effect, action, network });
+        isComplete = true;
+      }
+      if (!isComplete)
+        throw new ValueError(`expected ${expected}, got ${action === undefined ? "nothing" : `nothing after "${action}"`}`);
+      return rules;
+    },
+  };
+}
 
 const HOST_NAME = /^(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}))*\.?$/;
 

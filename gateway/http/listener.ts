@@ -11,11 +11,15 @@ import { keptSelfSigned } from "./self-signed.js";
 
 export type RequestHandler = (request: IncomingMessage, response: ServerResponse) => void;
 
+export type UpgradeHandler = (request: IncomingMessage, socket: Socket, head: Buffer) => void;
+
 export type ListenerOptions = {
   /** Directive the address comes from, for messages: `http_api.listen`. */
   readonly directive: string;
   readonly address: ListenAddress;
   readonly handler: RequestHandler;
+  /** For WebSockets; undefined: they are answered as plain requests are. */
+  readonly upgrade?: UpgradeHandler | undefined;
   /** PEM texts; undefined: plain HTTP. */
   readonly credentials: Credentials | undefined;
   /** Connections over this are answered 503 and closed. Shared by all listeners through `connections`. */
@@ -70,6 +74,15 @@ export class HttpListener {
     // With TLS a request's socket is another object than the connection's.
     server.on("secureConnection", (socket: Socket) => markExcess(socket, options));
     server.on("request", (request, response) => serve(request, response, options));
+    const { upgrade } = options;
+    if (upgrade !== undefined) {
+      server.on("upgrade", (request: IncomingMessage, socket: Socket, head: Buffer) => {
+        if (isExcess(socket, options))
+          socket.end(`HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n\r\n`);
+        else if (request.headers.upgrade?.toLowerCase() === "websocket") upgrade(request, socket, head);
+        else withoutUpgrade(server, request, socket, head);
+      });
+    }
     server.on("checkContinue", (request, response) => {
       if (!(Number(request.headers["content-length"]) > options.maxExpectedBody)) response.writeContinue();
       serve(request, response, options);
@@ -153,6 +166,7 @@ export function formatAddress({ host, port }: { host?: string | undefined; port:
 const excess = new WeakSet<Socket>();
 
 function track(socket: Socket, sockets: Set<Socket>, { connections, maxConnections }: ListenerOptions): void {
+  if (sockets.has(socket)) return; // read once more, see withoutUpgrade
   connections.open++;
   markExcess(socket, { connections, maxConnections });
   sockets.add(socket);
@@ -162,6 +176,17 @@ function track(socket: Socket, sockets: Set<Socket>, { connections, maxConnectio
   });
 }
 
+/** Some clients offer HTTP/2 in each request (`Upgrade: h2c`); Node hands those over half read. They are read once more without it. */
+function withoutUpgrade(server: Server, request: IncomingMessage, socket: Socket, head: Buffer): void {
+  const lines = [`${request.method} ${request.url} HTTP/${request.httpVersion}`];
+  for (let i = 0; i + 1 < request.rawHeaders.length; i += 2) {
+    const name = request.rawHeaders[i] ?? "";
+    if (!/^(?:upgrade|connection|http2-settings)$/i.test(name)) lines.push(`${name}: ${request.rawHeaders[i + 1]}`);
+  }
+  socket.unshift(Buffer.concat([Buffer.from(`${lines.join("\r\n")}\r\n\r\n`, "latin1"), head]));
+  server.emit("connection", socket);
+}
+
 function markExcess(
   socket: Socket,
   { connections, maxConnections }: Pick<ListenerOptions, "connections" | "maxConnections">,
@@ -169,12 +194,13 @@ function markExcess(
   if (connections.open > maxConnections) excess.add(socket);
 }
 
-function serve(
-  request: IncomingMessage,
-  response: ServerResponse,
-  { handler, connections, maxConnections }: ListenerOptions,
-): void {
-  if (connections.open <= maxConnections || !excess.has(request.socket)) {
+function isExcess(socket: Socket, { connections, maxConnections }: ListenerOptions): boolean {
+  return connections.open > maxConnections && excess.has(socket);
+}
+
+function serve(request: IncomingMessage, response: ServerResponse, options: ListenerOptions): void {
+  const { handler, maxConnections } = options;
+  if (!isExcess(request.socket, options)) {
     handler(request, response);
     return;
   }

@@ -15,7 +15,7 @@ export type OfferQuery = {
 };
 
 /** Longest query string: more than any name and token needs, and hooks and logs carry it on. */
-const MAX_QUERY = 4096;
+export const MAX_QUERY = 4096;
 /** Longest app, stream or vhost, in characters: a file name's limit, since recordings are named after them. */
 const MAX_NAME = 255;
 /** Candidates asked for by one request: each becomes a line in each m-section. */
@@ -61,7 +61,11 @@ const NOT_IN_NAMES = /[\p{Cc}\u2028\u2029\ufffd]/u;
 
 function nameOf(values: URLSearchParams, key: string, fallback: string): string {
   const value = values.get(key);
-  if (value === null || value === "") return fallback;
+  return value === null || value === "" ? fallback : checkName(key, value);
+}
+
+/** An app, stream or vhost. @throws Refusal `bad-request` naming it by `key` */
+export function checkName(key: string, value: string): string {
   if (value.length > MAX_NAME) throw new Refusal("bad-request", `${key}: longer than ${MAX_NAME} characters.`);
   if (NOT_IN_NAMES.test(value)) throw new Refusal("bad-request", `${key}: holds a character that no name may hold.`);
   if (value.split(/[/\\]/).includes("..")) throw new Refusal("bad-request", `${key}: ".." is no part of a name.`);

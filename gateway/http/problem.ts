@@ -31,14 +31,33 @@ export class HttpProblem extends Error {
 
 /** Answers with the problem of that code. `detail` is shown as it is. */
 export function sendProblem(reply: FastifyReply, code: ProblemCode, detail: string, status?: number): FastifyReply {
+  const problem = problemOf(code, detail, status);
+  if (reply.hasHeader("Retry-After")) reply.headers({ ...problem.headers, "Retry-After": reply.getHeader("Retry-After") });
+  else reply.headers(problem.headers);
+  return reply.code(problem.status).send(problem.body);
+}
+
+/** A problem as it goes out. */
+export type Problem = {
+  readonly status: number;
+  readonly title: string;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: string;
+};
+
+export function problemOf(code: ProblemCode, detail: string, status?: number): Problem {
   const { title, status: usual, retryAfter } = PROBLEMS[code];
   const shown = status ?? usual;
-  if (retryAfter !== undefined && !reply.hasHeader("Retry-After")) reply.header("Retry-After", String(retryAfter));
-  return reply
-    .code(shown)
-    .header("Content-Type", "application/problem+json")
-    .header("Cache-Control", "no-store")
-    .send(JSON.stringify({ type: `urn:sluice:problem:${code}`, title, status: shown, detail }));
+  return {
+    status: shown,
+    title,
+    headers: {
+      "Content-Type": "application/problem+json",
+      "Cache-Control": "no-store",
+      ...(retryAfter !== undefined && { "Retry-After": String(retryAfter) }),
+    },
+    body: JSON.stringify({ type: `urn:sluice:problem:${code}`, title, status: shown, detail }),
+  };
 }
 
 /** `retryAfter` in seconds: only where trying again helps. */

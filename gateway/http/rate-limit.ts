@@ -42,6 +42,12 @@ export class RateLimit {
     return true;
   }
 
+  /** Takes back a `take` of the same turn that turned out not to count. */
+  giveBack(address: string): void {
+    const bucket = this.#buckets.get(addressGroup(address));
+    if (bucket !== undefined) bucket.tokens = Math.min(this.#burst, bucket.tokens + 1);
+  }
+
   /** Addresses remembered now. */
   get size(): number {
     return this.#buckets.size;

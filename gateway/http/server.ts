@@ -1,8 +1,8 @@
 // The HTTP side (EDGE): which addresses listen, and which routes each of them has.
 //
-// | listener    | pages | /rtc/v1/whip, whep | /api/v1                          |
+// | listener    | pages | /rtc/v1/…          | /api/v1, /metrics                |
 // | http_api    |       | yes                | everything                       |
-// | http_server | yes   | yes                | versions and streams, read only  |
+// | http_server | yes   | yes                | versions and streams, read only  |   and /app/stream.flv
 // | both on one | yes   | yes                | everything                       |
 //
 // The HTTP server's port has what its own pages need, so that one open port is enough for a viewer; what tells about viewers or
@@ -13,18 +13,29 @@ import { performance } from "node:perf_hooks";
 import fastify, { type FastifyInstance } from "fastify";
 
 import type { Config, ListenAddress } from "../config/config.js";
+import type { Clock } from "../hub/clock.js";
 import { addApi, apiIndex, sendApiError } from "./api.js";
+import { apiGuard } from "./auth.js";
+import { FlvService } from "./flv.js";
+import { addFlv } from "./flv-routes.js";
+import type { FlvVhost } from "./flv-target.js";
+import { addLegacyRtc } from "./legacy-rtc.js";
 import { type Credentials, formatAddress, HttpListener, readCredentials } from "./listener.js";
 import { addPages } from "./pages.js";
 import { sendProblem } from "./problem.js";
 import { RateLimit, type RateLimitOptions } from "./rate-limit.js";
+import { Rates } from "./rates.js";
 import type { HttpLog, HttpServices } from "./services.js";
+import { SystemMeter } from "./system-figures.js";
 import { addWhipWhep, MAX_SDP } from "./whip-whep.js";
 
 export type HttpOptions = Pick<Config, "httpApi" | "httpServer" | "maxConnections"> & {
   /** `rtc_server.whep_compat`. Default false. */
   readonly whepCompat?: boolean;
   readonly services: HttpServices;
+  readonly clock: Clock;
+  /** The vhost that serves a name, as configured now; undefined when there is none. */
+  readonly vhost: (name: string) => FlvVhost | undefined;
   readonly log: HttpLog;
   /** Folder of the built-in pages. Default the package's own. */
   readonly players?: string;
@@ -38,18 +49,27 @@ export type Role = "api" | "server";
 export class HttpServer {
   readonly #options: HttpOptions;
   readonly #rateLimit: RateLimit;
+  readonly #guard: ReturnType<typeof apiGuard>;
+  readonly #flv: FlvService;
+  readonly #rates: Rates;
+  readonly #system = new SystemMeter();
   readonly #apps: FastifyInstance[] = [];
   #listeners: HttpListener[] = [];
 
   constructor(options: HttpOptions) {
     this.#options = options;
     this.#rateLimit = new RateLimit(options.rateLimit);
+    this.#guard = apiGuard({ auth: options.httpApi.auth, now: () => performance.now() });
+    const { services, clock, log, vhost } = options;
+    this.#rates = new Rates(services.hub, clock);
+    this.#flv = new FlvService({ hub: services.hub, clock, log, vhost });
   }
 
   /** Opens every configured address, or none. @throws Error naming port and directive */
   async start(): Promise<void> {
     const { maxConnections, log } = this.#options;
     const connections = { open: 0 };
+    this.#rates.start();
     try {
       const doors = await planDoors(this.#options);
       const apps = new Map<string, FastifyInstance>();
@@ -62,6 +82,7 @@ export class HttpServer {
           directive,
           address,
           handler,
+          upgrade: roles.has("server") ? (request, socket, head) => void this.#flv.upgrade(request, socket, head) : undefined,
           credentials,
           maxConnections,
           connections,
@@ -87,8 +108,14 @@ export class HttpServer {
     }));
   }
 
+  /** Viewers over HTTP-FLV and WebSocket-FLV. */
+  get flvViewers(): number {
+    return this.#flv.viewerCount;
+  }
+
   /** Ends within about a second, also with connections kept open. Idempotent. */
   async close(): Promise<void> {
+    this.#rates.stop();
     const listeners = this.#listeners;
     this.#listeners = [];
     await Promise.all(listeners.map((listener) => listener.close()));
@@ -104,10 +131,14 @@ export class HttpServer {
       routerOptions: { ignoreTrailingSlash: true, maxParamLength: 256 },
     });
     this.#apps.push(app);
+    const flv = this.#flv;
+    const whyNoStream = roles.has("server")
+      ? addFlv(app, { flv, crossdomain, hasFiles: httpServer.dir !== "", log })
+      : () => undefined;
     app.setNotFoundHandler((request, reply) => {
       if (request.url.startsWith("/api/"))
         return sendApiError(reply, 404, 404, `no such endpoint: ${request.method} ${request.url.split("?", 1)[0]}`);
-      return sendProblem(reply, "not-found", "There is nothing at this address.");
+      return sendProblem(reply, "not-found", whyNoStream(request) ?? "There is nothing at this address.");
     });
     app.setErrorHandler((error: Error & { statusCode?: number }, request, reply) => {
       const status = error.statusCode ?? 500;
@@ -115,19 +146,21 @@ export class HttpServer {
         log.error({ err: error, method: request.method, url: request.url.split("?", 1)[0] }, "an HTTP request failed");
       return sendApiError(reply, status, status, status >= 500 ? "internal error, see the log" : error.message);
     });
-    await app.register(async (scope) => {
-      addWhipWhep(scope, {
-        rtc: services.rtc,
-        unavailable: services.rtcUnavailable ?? "WebRTC is switched off here (rtc_server.enabled).",
-        compat: this.#options.whepCompat ?? false,
-        crossdomain,
-        rateLimit: this.#rateLimit,
-        now: () => performance.now(),
-        log,
-      });
-    });
+    const rtcOptions = {
+      rtc: services.rtc,
+      unavailable: services.rtcUnavailable ?? "WebRTC is switched off here (rtc_server.enabled).",
+      compat: this.#options.whepCompat ?? false,
+      crossdomain,
+      rateLimit: this.#rateLimit,
+      now: () => performance.now(),
+      log,
+    };
+    await app.register(async (scope) => addWhipWhep(scope, rtcOptions));
+    await app.register(async (scope) => addLegacyRtc(scope, { ...rtcOptions, services }));
     if (httpApi.enabled) {
-      await app.register(async (scope) => addApi(scope, { services, crossdomain, scope: roles.has("api") ? "all" : "public" }));
+      const scope = roles.has("api") ? "all" : "public";
+      const api = { services, rates: this.#rates, system: this.#system, crossdomain, scope, guard: this.#guard } as const;
+      await app.register(async (routes) => addApi(routes, api));
     }
     if (roles.has("server")) {
       const { players } = this.#options;

@@ -1,4 +1,4 @@
-// What HTTP needs from the rest of the gateway, handed in: http imports no other protocol (docs/architecture.md, "Who may import whom").
+// What HTTP needs from the rest of the gateway, handed in: http imports no other protocol (docs/architecture.md, "The house").
 
 import type { Hub, StreamName } from "../hub/types.js";
 
@@ -22,6 +22,8 @@ export type SessionOffer = {
   /** `?vcodec=` or `?codec=`, `?acodec=`, in lower case. */
   readonly videoCodec?: string;
   readonly audioCodec?: string;
+  /** Play before publish: the viewer waits and media starts when the publisher comes. Default false. */
+  readonly mayWait?: boolean;
   /** Address of the page that asked (`Referer`, else `Origin`). */
   readonly pageUrl?: string;
 };
@@ -37,9 +39,18 @@ export type SessionAnswer = {
 export interface RtcService {
   /** WHEP. @throws Refusal with a reason that is shown to the viewer */
   play(offer: SessionOffer): Promise<SessionAnswer>;
-  /** WHIP; absent while the gateway cannot take WebRTC publishers. @throws Refusal */
-  publish?(offer: SessionOffer): Promise<SessionAnswer>;
-  hasSession(id: string): boolean;
+  /** WHIP. @throws Refusal with a reason that is shown to the publisher */
+  publish(offer: SessionOffer): Promise<SessionAnswer>;
+  /** How often the session's ICE was restarted, undefined when there is no such session: its entity tag is made of it. */
+  iceGeneration(id: string): number | undefined;
+  /**
+   * Takes a fragment of SDP (RFC 8840) for a session.
+   *
+   * @param intent `restart`: new credentials are expected
+   * @returns the fragment that answers an ICE restart, undefined when there was none
+   * @throws Refusal `bad-request`, `not-found`; nothing has changed then
+   */
+  updateIce(id: string, fragment: string, intent: "candidates" | "restart"): string | undefined;
   /** Ends ICE and DTLS and frees everything. @returns false when there is no such session */
   closeSession(id: string, reason: string): boolean;
 }
@@ -50,7 +61,9 @@ export type HttpServices = {
   readonly rtc: RtcService | undefined;
   /** One sentence for people, shown in the 503. */
   readonly rtcUnavailable?: string;
-  readonly hub: Pick<Hub, "streams" | "clients">;
+  readonly hub: Pick<Hub, "streams" | "clients" | "find" | "play" | "totals">;
+  /** As configured now. */
+  readonly vhosts: () => readonly ApiVhost[];
   readonly version: string;
   /** Port that RTMP listens on, for the addresses on the landing page; undefined: RTMP is off. */
   readonly rtmpPort?: number;
@@ -58,6 +71,9 @@ export type HttpServices = {
   readonly serverId: string;
   readonly serviceId: string;
 };
+
+/** A configured vhost as the API shows it. */
+export type ApiVhost = { readonly name: string; readonly enabled: boolean };
 
 /** Where log lines go; a pino logger is one. */
 export interface HttpLog {

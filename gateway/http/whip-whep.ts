@@ -1,7 +1,7 @@
 // WHIP (RFC 9725) and WHEP (draft-ietf-wish-whep) over HTTP: the endpoints, and one resource per session.
 //
 //   /rtc/v1/whep/        POST an offer → 201, Location /rtc/v1/whep/ID
-//   /rtc/v1/whep/ID      DELETE ends the session
+//   /rtc/v1/whep/ID      PATCH brings candidates or restarts ICE, DELETE ends the session
 //   /rtc/v1/whip/ …      the same for publishers
 
 import { createHash } from "node:crypto";
@@ -67,15 +67,13 @@ function addEndpoint(app: FastifyInstance, kind: Kind, options: WhipWhepOptions)
   app.post(url, { onRequest: async (request) => requireContentType(request, "application/sdp") }, async (request, reply) => {
     const offer = readOffer(request);
     const rtc = requireRtc(options);
-    const accept = kind === "whep" ? rtc.play : rtc.publish;
-    if (accept === undefined) throw new Refusal("unavailable", "This gateway does not take WebRTC publishers yet.");
-    const { id, sdp } = await accept.call(rtc, offer);
+    const { id, sdp } = await (kind === "whep" ? rtc.play(offer) : rtc.publish(offer));
     // Somebody who has hung up meanwhile will never use the session, nor delete it.
     if (request.socket.destroyed) rtc.closeSession(id, "the client left before the answer");
     return reply
       .code(201)
       .header("Location", `/rtc/v1/${kind}/${id}`)
-      .header("ETag", entityTag(id))
+      .header("ETag", entityTag(id, 0))
       .header("Cache-Control", "no-store")
       .header("Content-Type", "application/sdp")
       .send(sdp);
@@ -102,10 +100,10 @@ type SessionRequest = FastifyRequest<{ Params: { id: string } }>;
 
 function addSession(app: FastifyInstance, kind: Kind, options: WhipWhepOptions): void {
   const url = `/rtc/v1/${kind}/:id`;
-  const allowed = "GET, HEAD, DELETE, OPTIONS";
+  const allowed = "GET, HEAD, PATCH, DELETE, OPTIONS";
   const requireSession = async (request: FastifyRequest) => {
     const { id } = (request as SessionRequest).params;
-    if (!options.rtc?.hasSession(id)) throw new Refusal("not-found", "The session has ended or never was.");
+    if (options.rtc?.iceGeneration(id) === undefined) throw new Refusal("not-found", "The session has ended or never was.");
   };
   // If-Match is not looked at: whoever knows the URL may end the session (RFC 9725 section 4.2).
   app.delete(url, async (request, reply) => {
@@ -118,42 +116,84 @@ function addSession(app: FastifyInstance, kind: Kind, options: WhipWhepOptions):
     method: ["GET", "HEAD"],
     url,
     handler: async (request, reply) => {
-      if (options.compat) throw notAllowed(request, "DELETE, OPTIONS");
+      if (options.compat) throw notAllowed(request, "PATCH, DELETE, OPTIONS");
       await requireSession(request);
       return reply.code(204).send();
     },
   });
-  app.options(url, async (request, reply) => answerOptions(request, reply, options, allowed));
+  app.options(url, async (request, reply) =>
+    answerOptions(
+      request,
+      reply.header("Accept-Patch", FRAGMENT_TYPE),
+      options,
+      options.compat ? "PATCH, DELETE, OPTIONS" : allowed,
+    ),
+  );
   app.route({
-    method: ["POST", "PUT", "PATCH"],
+    method: ["POST", "PUT"],
     url,
     onRequest: requireSession, // before the body is read
     handler: async (request) => {
-      const why =
-        request.method === "PATCH" ? "Trickle ICE and ICE restarts are not offered; the answer holds all candidates." : undefined;
-      throw notAllowed(request, allowed, why);
+      throw notAllowed(request, allowed);
     },
   });
+  app.patch<{ Params: { id: string } }>(
+    url,
+    {
+      onRequest: async (request) => {
+        await requireSession(request);
+        requireContentType(request, FRAGMENT_TYPE, "Accept-Patch");
+      },
+    },
+    async (request, reply) => {
+      const { id } = request.params;
+      const rtc = requireRtc(options);
+      const intent = checkEntityTag(request, entityTag(id, rtc.iceGeneration(id) ?? 0));
+      const answer = rtc.updateIce(id, Buffer.isBuffer(request.body) ? decodeSdp(request.body) : "", intent);
+      if (answer === undefined) return reply.code(204).send();
+      return reply
+        .code(200)
+        .header("ETag", entityTag(id, rtc.iceGeneration(id) ?? 0))
+        .header("Cache-Control", "no-store")
+        .header("Content-Type", FRAGMENT_TYPE)
+        .send(answer);
+    },
+  );
 }
+
+/** Which ICE session a PATCH is meant for (RFC 9725 section 4.3.1). @returns what it wants: `*` is for restarts */
+function checkEntityTag(request: FastifyRequest, current: string): "candidates" | "restart" {
+  const given = request.headers["if-match"];
+  if (given === undefined) {
+    throw new HttpProblem("precondition-required", 'Send If-Match with the ETag of the answer, or "*" for an ICE restart.');
+  }
+  const tags = given.split(",").map((tag) => tag.trim());
+  if (tags.includes("*") || tags.includes('"*"')) return "restart"; // the RFC's examples put quotes around it
+  if (!tags.includes(current))
+    throw new HttpProblem("precondition-failed", "That ETag is not the one of the present ICE session.");
+  return "candidates";
+}
+
+const FRAGMENT_TYPE = "application/trickle-ice-sdpfrag"; // RFC 8840 section 9
 
 function requireRtc(options: WhipWhepOptions): RtcService {
   if (options.rtc === undefined) throw new Refusal("unavailable", options.unavailable);
   return options.rtc;
 }
 
-function notAllowed(request: FastifyRequest, allow: string, why = `${request.method} is not offered here.`): HttpProblem {
-  return new HttpProblem("method-not-allowed", why, { Allow: allow });
+function notAllowed(request: FastifyRequest, allow: string): HttpProblem {
+  return new HttpProblem("method-not-allowed", `${request.method} is not offered here.`, { Allow: allow });
 }
 
 /** Compares the type itself: parameters, case and spaces are the client's own business (RFC 9110 section 8.3.1). */
-function requireContentType(request: FastifyRequest, expected: string): void {
+function requireContentType(request: FastifyRequest, expected: string, accept = "Accept-Post"): void {
   const given = request.headers["content-type"];
   if (given?.split(";", 1)[0]?.trim().toLowerCase() === expected) return;
   throw new HttpProblem(
     "content-type",
     `Send Content-Type: ${expected}${given === undefined ? "." : `, not ${given.slice(0, 80)}.`}`,
     {
-      "Accept-Post": expected,
+      [accept]: expected,
     },
   );
 }
@@ -184,19 +224,23 @@ function decodeSdp(body: Buffer): string {
 }
 
 /** Host of a Host header without port and brackets; empty when it is neither a name nor an address. */
-function hostOf(host: string): string {
+export function hostOf(host: string): string {
   const match = /^(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9._-]{1,253}))(?::\d{1,5})?$/.exec(host);
   return match?.[1] ?? match?.[2] ?? "";
 }
 
 /** The peer's address, IPv4 as IPv4 also on a dual-stack socket. */
 export function clientAddress(request: FastifyRequest): string {
-  return (request.socket.remoteAddress ?? "").replace(/^::ffff:(?=\d+\.)/, "");
+  return addressOf(request.socket);
 }
 
-/** Strong, quoted, one per ICE session (RFC 9725 section 4.3.1): made from the id, so that nobody has to remember it. */
-function entityTag(id: string): string {
-  return `"${createHash("sha256").update(`ice:${id}`).digest("base64url").slice(0, 22)}"`;
+export function addressOf(socket: { readonly remoteAddress?: string | undefined }): string {
+  return (socket.remoteAddress ?? "").replace(/^::ffff:(?=\d+\.)/, "");
+}
+
+/** Strong, quoted, one per ICE session (RFC 9725 section 4.3.1): made from id and restarts, so that nobody has to remember it. */
+function entityTag(id: string, generation: number): string {
+  return `"${createHash("sha256").update(`ice:${id}:${generation}`).digest("base64url").slice(0, 22)}"`;
 }
 
 function answerOptions(request: FastifyRequest, reply: FastifyReply, options: WhipWhepOptions, allow: string): FastifyReply {

@@ -9,11 +9,15 @@ import type { PacketBatch, PacketLane, TimeReference } from "./types.js";
 const VIDEO_HISTORY = 16_384;
 /** Packets of audio kept: 10 s in frames of 20 ms. */
 const AUDIO_HISTORY = 512;
+/** Milliseconds that the group before the newest key frame is kept for retransmission. */
+const RETENTION = 3_000;
 /** Milliseconds between two requests for a key frame that reach the source. */
 const KEY_FRAME_INTERVAL = 500;
 
 type LaneTrack = {
   track: RtpTrack | undefined;
+  /** The codec that viewers were told of; stays when the publisher that had it has left. */
+  promised: string | undefined;
   history: PacketHistory;
   nextSequenceNumber: number;
   reference: TimeReference;
@@ -22,11 +26,15 @@ type LaneTrack = {
 export class LivePacketLane implements PacketLane {
   readonly #onDemand: (viewers: number) => void;
   readonly #askForKeyFrame: (reason: string) => void;
+  readonly #keyFrames: () => "on-request" | "at-intervals";
   readonly #now: () => number;
+  readonly #origin: TimeReference;
   readonly #sinks = new Set<Sink<PacketBatch>>();
   readonly #audio: LaneTrack;
   readonly #video: LaneTrack;
   #keyFrameStart: number | undefined;
+  /** What key frames have made obsolete, and when it may go. */
+  readonly #obsolete: { readonly before: number; readonly due: number }[] = [];
   #lastKeyFrameRequest = Number.NEGATIVE_INFINITY;
 
   /**
@@ -34,19 +42,35 @@ export class LivePacketLane implements PacketLane {
    * @param options.now milliseconds, monotonic
    * @param options.onDemand told the number of viewers after each change
    * @param options.askForKeyFrame reaches whoever feeds the lane
+   * @param options.keyFrames when whoever feeds the lane makes key frames. Default at intervals
    */
   constructor(options: {
     readonly epoch: number;
     readonly now: () => number;
     readonly onDemand: (viewers: number) => void;
     readonly askForKeyFrame: (reason: string) => void;
+    readonly keyFrames?: () => "on-request" | "at-intervals";
   }) {
     this.#onDemand = options.onDemand;
     this.#askForKeyFrame = options.askForKeyFrame;
+    this.#keyFrames = options.keyFrames ?? (() => "at-intervals");
     this.#now = options.now;
     const reference = { timestamp: 0, wallTime: options.epoch };
-    this.#audio = { track: undefined, history: new PacketHistory(AUDIO_HISTORY), nextSequenceNumber: 0, reference };
-    this.#video = { track: undefined, history: new PacketHistory(VIDEO_HISTORY), nextSequenceNumber: 0, reference };
+    this.#origin = reference;
+    this.#audio = {
+      track: undefined,
+      promised: undefined,
+      history: new PacketHistory(AUDIO_HISTORY),
+      nextSequenceNumber: 0,
+      reference,
+    };
+    this.#video = {
+      track: undefined,
+      promised: undefined,
+      history: new PacketHistory(VIDEO_HISTORY),
+      nextSequenceNumber: 0,
+      reference,
+    };
   }
 
   get viewerCount(): number {
@@ -59,8 +83,9 @@ export class LivePacketLane implements PacketLane {
 
   setTrack(track: RtpTrack): void {
     const lane = this.#of(track.kind);
-    const known = lane.track?.codec;
+    const known = lane.promised;
     lane.track = track;
+    lane.promised = track.codec;
     if (known === undefined || known === track.codec || this.#sinks.size === 0) return;
     this.#closeSinks(`the stream's ${track.kind} is ${track.codec} now, it was ${known}`);
     this.#onDemand(0);
@@ -81,8 +106,12 @@ export class LivePacketLane implements PacketLane {
       const lane = packet.kind === "video" ? this.#video : this.#audio;
       lane.history.add(packet);
       lane.nextSequenceNumber = packet.sequenceNumber + 1;
-      if (packet.startsKeyFrame) this.#keyFrameStart = packet.sequenceNumber;
+      if (packet.startsKeyFrame) {
+        this.#keyFrameStart = packet.sequenceNumber;
+        this.#obsolete.push({ before: packet.sequenceNumber, due: this.#now() + RETENTION });
+      }
     }
+    this.#dropObsolete();
     for (const sink of this.#sinks) sink.write(batch);
   }
 
@@ -113,6 +142,10 @@ export class LivePacketLane implements PacketLane {
     this.#of(kind).reference = reference;
   }
 
+  get keyFrames(): "on-request" | "at-intervals" {
+    return this.#keyFrames();
+  }
+
   requestKeyFrame(reason: string): void {
     const now = this.#now();
     if (now - this.#lastKeyFrameRequest < KEY_FRAME_INTERVAL) return;
@@ -120,11 +153,21 @@ export class LivePacketLane implements PacketLane {
     this.#askForKeyFrame(reason);
   }
 
+  /** A new publisher begins: what the last one announced is void, and RTP time is the stream's until somebody says otherwise. */
+  restart(): void {
+    this.reset();
+    for (const lane of [this.#audio, this.#video]) {
+      lane.track = undefined;
+      lane.reference = this.#origin;
+    }
+  }
+
   /** Drops history that a new viewer must not start from; numbering and viewers stay. */
   reset(): void {
     this.#audio.history.clear();
     this.#video.history.clear();
     this.#keyFrameStart = undefined;
+    this.#obsolete.length = 0;
     this.#lastKeyFrameRequest = Number.NEGATIVE_INFINITY;
   }
 
@@ -137,6 +180,16 @@ export class LivePacketLane implements PacketLane {
     const sinks = [...this.#sinks];
     this.#sinks.clear();
     for (const sink of sinks) sink.close(reason);
+  }
+
+  #dropObsolete(): void {
+    let first = this.#obsolete[0];
+    if (first === undefined) return;
+    const now = this.#now();
+    for (; first !== undefined && first.due <= now; first = this.#obsolete[0]) {
+      this.#video.history.dropBefore(first.before);
+      this.#obsolete.shift();
+    }
   }
 
   #of(kind: MediaKind): LaneTrack {

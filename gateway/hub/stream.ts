@@ -24,6 +24,7 @@ export class LiveStream implements Stream {
   readonly notes = new Map<string, string>();
   readonly since: number;
   readonly received = { units: 0, bytes: 0 };
+  sentBefore = 0;
   state: "idle" | "live" | "grace" | "ended" = "idle";
   sourceLane: "frames" | "packets" | undefined;
   publisher: Peer | undefined;
@@ -49,6 +50,7 @@ export class LiveStream implements Stream {
       now: () => this.#clock.now(),
       onDemand: () => this.#onDemand("packets"),
       askForKeyFrame: (reason) => this.#askForKeyFrame(reason),
+      keyFrames: () => (this.sourceLane === "packets" ? (this.#source?.keyFrames ?? "at-intervals") : "at-intervals"),
     });
   }
 
@@ -81,7 +83,7 @@ export class LiveStream implements Stream {
     this.sourceLane = lane;
     this.state = "live";
     this.frames.reset();
-    this.packets.reset();
+    this.packets.restart();
   }
 
   /** The publisher has left. */

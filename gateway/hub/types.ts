@@ -22,6 +22,8 @@ export type Peer = {
 export interface Source {
   /** Asks the encoder for a key frame (PLI for WebRTC; RTMP has no such thing and ignores it). */
   requestKeyFrame(reason: string): void;
+  /** `on-request`: it is there a moment after it was asked for. Default `at-intervals`: whenever the encoder makes one. */
+  readonly keyFrames?: "on-request" | "at-intervals";
   /** Ends the publisher's session: it has been kicked, replaced or the gateway ends. */
   close(reason: string): void;
   /** Something a publisher should be told, if its protocol can (`onStatus` of RTMP). */
@@ -103,6 +105,8 @@ export interface PacketLane {
   timestampAt(kind: MediaKind, wallTime: number): number;
   /** For publishers of packets, whose RTP clock has a zero of its own: RTP time `timestamp` of that track is at `wallTime`. */
   setTimeReference(kind: MediaKind, reference: TimeReference): void;
+  /** What a request leads to: a new viewer may wait for a fresh key frame, or starts with the one there is. */
+  readonly keyFrames: "on-request" | "at-intervals";
   /** Asks whoever feeds this lane for a key frame; merged and rate limited. */
   requestKeyFrame(reason: string): void;
 }
@@ -119,6 +123,8 @@ export interface Stream {
   readonly since: number;
   /** Media frames (or packets, of a publisher of packets) and their bytes since then. */
   readonly received: { readonly units: number; readonly bytes: number };
+  /** Bytes of media that viewers got who have left since; those of the present ones are with the hub's clients. */
+  readonly sentBefore: number;
   /** Stream time of now in integer microseconds: the clock that frames' dts and pts are on. */
   now(): number;
   /** Milliseconds since 1970 of a stream time. */
@@ -147,9 +153,22 @@ export type Client = {
   readonly role: "publish" | "play";
   /** Milliseconds since 1970. */
   readonly since: number;
+  /** Bytes of media so far: received from a publisher, sent to a viewer. */
+  bytes(): number;
   close(reason: string): void;
   /** Figures of the session, shown as they are. */
   statistics(): Readonly<Record<string, unknown>>;
+};
+
+/** Since the hub was made, those who have left included. */
+export type HubTotals = {
+  /** Publishers and viewers that were let in. */
+  readonly clients: number;
+  /** Requests that were not granted, for whatever reason. */
+  readonly refused: number;
+  /** Bytes of media. */
+  readonly sent: number;
+  readonly received: number;
 };
 
 export type PublishRequest = {
@@ -170,6 +189,7 @@ export type PlayRequest = {
   readonly mayWait?: boolean;
   /** Ends the viewer's session when it is kicked. */
   readonly close?: (reason: string) => void;
+  /** Figures of the session; `bytes` are those of media sent so far. */
   readonly statistics?: () => Readonly<Record<string, unknown>>;
 };
 
@@ -188,4 +208,5 @@ export interface Hub {
   find(name: StreamName): Stream | undefined;
   streams(): Iterable<Stream>;
   clients(): Iterable<Client>;
+  readonly totals: HubTotals;
 }

@@ -5,6 +5,7 @@
 // transport is gone. OpenSSL only ever runs inside a call from here, on this thread, and never keeps an address of a Buffer.
 
 import { type Certificate, createCertificate, fingerprintOf } from "./certificate.js";
+import { FarewellReader } from "./dtls-farewell.js";
 import { type Address, loadKoffi } from "./library.js";
 import { loadOpenSsl, type OpenSsl, takeError } from "./openssl.js";
 import type { DtlsContext, DtlsOptions, DtlsState, DtlsTransport, SrtpKeys, SrtpProfile } from "./types.js";
@@ -131,6 +132,9 @@ class OpenSslTransport implements DtlsTransport {
   #outgoing: Address;
   #isVerified = false;
   #keys: { readonly local: SrtpKeys; readonly remote: SrtpKeys } | undefined;
+  /** Of a settled association: our goodbye, and how to read the peer's. */
+  #farewell: readonly Buffer[] = [];
+  #peerFarewell: FarewellReader | undefined;
   readonly #context: OpenSslContext;
   readonly #openssl: OpenSsl;
   readonly #options: DtlsOptions;
@@ -163,6 +167,7 @@ class OpenSslTransport implements DtlsTransport {
   }
 
   receive(datagram: Buffer): void {
+    if (this.#peerFarewell?.isFarewell(datagram) && this.#state === "connected") this.#state = "closed";
     if (this.#ssl === 0 || (this.#state !== "handshaking" && this.#state !== "connected")) return;
     if (datagram.length < RECORD_HEADER || datagram.length > MAX_DATAGRAM) return;
     // One datagram per write and everything read before the next: so OpenSSL never sees two datagrams as one.
@@ -191,20 +196,52 @@ class OpenSslTransport implements DtlsTransport {
     return this.#keys;
   }
 
+  settle(): void {
+    if (this.#ssl === 0 || this.#state !== "connected") return;
+    this.#peerFarewell = this.#farewellReader();
+    if (this.#peerFarewell !== undefined) this.#farewell = this.#free(); // made now, sent by close
+  }
+
   close(): void {
-    if (this.#ssl === 0) return;
+    const flight = this.#ssl === 0 ? this.#farewell : this.#free();
+    const isLate = this.#state === "closed" && this.#ssl === 0 && this.#peerFarewell !== undefined;
+    if (this.#state !== "failed") this.#state = "closed";
+    this.#farewell = [];
+    this.#peerFarewell = undefined;
+    this.#keys = undefined;
+    if (!isLate) for (const datagram of flight) this.#options.send(datagram);
+  }
+
+  /** Gives OpenSSL's state back. @returns what is left to send, the goodbye of a connected association included */
+  #free(): readonly Buffer[] {
     if (this.#state === "connected") {
       this.#context.run(this, () => {
         if (this.#openssl.SSL_alloc_buffers(this.#ssl) === 1) this.#openssl.SSL_shutdown(this.#ssl);
       });
     }
-    if (this.#state !== "failed") this.#state = "closed";
     const flight = this.#takeFlight();
     this.#openssl.SSL_free(this.#ssl);
     this.#ssl = 0;
-    this.#keys = undefined;
     this.#context.release();
-    for (const datagram of flight) this.#options.send(datagram);
+    return flight;
+  }
+
+  #farewellReader(): FarewellReader | undefined {
+    const openssl = this.#openssl;
+    const masterSecret = Buffer.alloc(48);
+    const clientRandom = Buffer.alloc(32);
+    const serverRandom = Buffer.alloc(32);
+    const cipher = openssl.SSL_get_current_cipher(this.#ssl);
+    const session = openssl.SSL_get_session(this.#ssl);
+    if (cipher === 0 || session === 0) return undefined;
+    if (openssl.SSL_SESSION_get_master_key(session, masterSecret, masterSecret.length) !== masterSecret.length) return undefined;
+    openssl.SSL_get_client_random(this.#ssl, clientRandom, clientRandom.length);
+    openssl.SSL_get_server_random(this.#ssl, serverRandom, serverRandom.length);
+    const suite = openssl.SSL_CIPHER_get_protocol_id(cipher);
+    const peer = this.#options.role === "active" ? "server" : "client";
+    const reader = FarewellReader.create({ suite, masterSecret, clientRandom, serverRandom }, peer);
+    masterSecret.fill(0);
+    return reader;
   }
 
   /** Whether the peer's certificate is the one its description promised. Called from inside the handshake. */

@@ -133,6 +133,18 @@ export type OpenSsl = {
     contextLength: number,
     useContext: number,
   ): number;
+  // SSL_SESSION *SSL_get_session(const SSL *ssl): borrowed
+  SSL_get_session(ssl: Address): Address;
+  // size_t SSL_SESSION_get_master_key(const SSL_SESSION *session, unsigned char *out, size_t outlen): returns bytes written
+  SSL_SESSION_get_master_key(session: Address, output: Buffer, length: number): number;
+  // size_t SSL_get_client_random(const SSL *ssl, unsigned char *out, size_t outlen)
+  SSL_get_client_random(ssl: Address, output: Buffer, length: number): number;
+  // size_t SSL_get_server_random(const SSL *ssl, unsigned char *out, size_t outlen)
+  SSL_get_server_random(ssl: Address, output: Buffer, length: number): number;
+  // const SSL_CIPHER *SSL_get_current_cipher(const SSL *ssl): static
+  SSL_get_current_cipher(ssl: Address): Address;
+  // uint16_t SSL_CIPHER_get_protocol_id(const SSL_CIPHER *c): the suite's number as on the wire
+  SSL_CIPHER_get_protocol_id(cipher: Address): number;
   // SRTP_PROTECTION_PROFILE *SSL_get_selected_srtp_profile(SSL *s): borrowed, NULL when none was agreed
   SSL_get_selected_srtp_profile(ssl: Address): Address;
   // void DTLS_set_timer_cb(SSL *s, unsigned int (*cb)(SSL *s, unsigned int timer_us)): cb must outlive s
@@ -270,6 +282,12 @@ const DECLARATIONS = [
   "int SSL_alloc_buffers(uintptr_t s)",
   "int SSL_free_buffers(uintptr_t s)",
   "int SSL_export_keying_material(uintptr_t s, void *out, size_t olen, const char *label, size_t llen, void *context, size_t contextlen, int use_context)",
+  "uintptr_t SSL_get_session(uintptr_t ssl)",
+  "size_t SSL_SESSION_get_master_key(uintptr_t session, void *out, size_t outlen)",
+  "size_t SSL_get_client_random(uintptr_t ssl, void *out, size_t outlen)",
+  "size_t SSL_get_server_random(uintptr_t ssl, void *out, size_t outlen)",
+  "uintptr_t SSL_get_current_cipher(uintptr_t ssl)",
+  "uint16_t SSL_CIPHER_get_protocol_id(uintptr_t c)",
   "uintptr_t SSL_get_selected_srtp_profile(uintptr_t s)",
   "void DTLS_set_timer_cb(uintptr_t s, void *cb)",
   "uintptr_t BIO_s_mem()",

@@ -25,6 +25,11 @@ export interface DtlsTransport {
   timeout(): number | undefined;
   /** Available when connected: the keys to send with and the keys the peer sends with. */
   srtpKeys(): { readonly local: SrtpKeys; readonly remote: SrtpKeys };
+  /**
+   * The peer has proved to be done with the handshake, by an authentic packet: gives back what only a repeated flight would need.
+   * `close` still says goodbye, and the peer's goodbye is still understood.
+   */
+  settle(): void;
   /** Sends close_notify and frees everything; idempotent. */
   close(): void;
 }

@@ -30,7 +30,7 @@ export function h264AnswerParameters(offered: OfferedCodec, streamProfileLevelId
   const asymmetry = offered.parameters.get("level-asymmetry-allowed") === "1";
   const profileLevelId = offered.parameters.get("profile-level-id");
   const parts = asymmetry ? ["level-asymmetry-allowed=1"] : [];
-  parts.push("packetization-mode=1");
+  parts.push(`packetization-mode=${offered.parameters.get("packetization-mode") === "1" ? 1 : 0}`);
   if (profileLevelId !== undefined && PROFILE_LEVEL_ID.test(profileLevelId)) {
     const known = streamProfileLevelId !== undefined && PROFILE_LEVEL_ID.test(streamProfileLevelId);
     const level = asymmetry && known ? streamProfileLevelId.slice(4) : profileLevelId.slice(4);

@@ -88,11 +88,23 @@ export class IceLiteAgent {
     return this.#addresses.map((address) => address.endpoint);
   }
 
+  /** The user-name fragments of ours that are in force. */
+  get localFragments(): readonly string[] {
+    const { usernameFragment } = this.#local;
+    return this.#previous === undefined ? [usernameFragment] : [this.#previous.local.usernameFragment, usernameFragment];
+  }
+
+  get remoteFragment(): string {
+    return this.#remoteFragment;
+  }
+
   /** New credentials; media goes on over the selected pair meanwhile. */
   restart(local: IceCredentials, remoteFragment: string): void {
-    this.#previous = { local: this.#local, remoteFragment: this.#remoteFragment };
+    // Of several restarts in a row none may have reached the peer: what it has used last stays in force.
+    this.#previous ??= { local: this.#local, remoteFragment: this.#remoteFragment };
     this.#local = local;
     this.#remoteFragment = remoteFragment;
+    this.#selectedPriority = 0; // whatever pair the peer chooses now is the better one
   }
 
   #credentialsFor(username: string | undefined): IceCredentials | undefined {

@@ -1,14 +1,14 @@
 // Writes a WebRTC publisher's packets to its stream's lane: numbers and time go on from whoever published before, whatever counters
 // the publisher's sources use; packets of padding leave no hole, lost packets do.
 
-import type { PacketLane, Stream } from "../hub/types.js";
+import type { PacketLane, Publication } from "../hub/types.js";
 import { isDiscardablePacket, keyFramePart } from "../rtp/key-frame.js";
 import { type MediaKind, MediaPacket, type RtpTrack } from "../rtp/packet.js";
 import type { ReceivedPacket } from "../rtp/received-packet.js";
 import { SenderClock } from "../rtp/sender-clock.js";
 
 export type PublisherLaneOptions = {
-  readonly stream: Stream;
+  readonly publication: Publication;
   /** What was agreed with the publisher; announced at once. */
   readonly tracks: readonly RtpTrack[];
   /** A key frame has begun to arrive. */
@@ -27,7 +27,7 @@ export class PublisherLane {
 
   constructor(options: PublisherLaneOptions) {
     this.#options = options;
-    this.#lane = options.stream.packets;
+    this.#lane = options.publication.stream.packets;
     for (const track of options.tracks) this.#lane.setTrack(track);
     const audio = options.tracks.find((track) => track.kind === "audio");
     const video = options.tracks.find((track) => track.kind === "video");
@@ -75,7 +75,7 @@ export class PublisherLane {
     if (this.#batch.length === 0) return;
     const batch = this.#batch;
     this.#batch = [];
-    this.#lane.write(batch);
+    this.#options.publication.writePackets(batch);
   }
 
   /**
@@ -124,7 +124,7 @@ export class PublisherLane {
   }
 
   #now(): number {
-    const { stream } = this.#options;
+    const { stream } = this.#options.publication;
     return stream.wallTimeOf(stream.now());
   }
 

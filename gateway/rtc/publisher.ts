@@ -1,7 +1,7 @@
 // The media side of a publisher (WHIP): its sources' packets in order onto the stream's lane, and the feedback that it needs: reports,
 // requests for packets and key frames, transport-wide arrival times or a bitrate limit.
 
-import type { Stream } from "../hub/types.js";
+import type { Publication } from "../hub/types.js";
 import { BitrateLimit } from "../rtp/bitrate-limit.js";
 import { RtpHeader } from "../rtp/header.js";
 import { KeyFrameRequester } from "../rtp/key-frame-requester.js";
@@ -29,8 +29,8 @@ import type { NegotiatedTrack } from "./sdp-answer.js";
 export type PublisherOptions = {
   readonly audio: NegotiatedTrack | undefined;
   readonly video: NegotiatedTrack | undefined;
-  /** Whose packets lane is written; the publication must have been granted. */
-  readonly stream: Stream;
+  /** Granted by the hub, ended by whoever owns the session. */
+  readonly publication: Publication;
   readonly cname: string;
   /** 32 random bits at each call. */
   readonly random: () => number;
@@ -43,12 +43,14 @@ export class Publisher implements MediaSide {
   readonly #video: IncomingTrack | undefined;
   readonly #ssrc: number;
   readonly #keyFrames: KeyFrameRequester;
-  readonly #twcc: TwccRecorder | undefined;
+  readonly #hasTransportCc: boolean;
   readonly #bitrateLimit: BitrateLimit | undefined;
   /** By SSRC; filled as sources appear. */
   readonly #sources = new Map<number, Source>();
   readonly #header = new RtpHeader();
   #port: EgressPort | undefined;
+  /** From `start` on: a session that never connects should cost little. */
+  #twcc: TwccRecorder | undefined;
   /** The call in hand: for callbacks that are given no time. */
   #now = 0;
   #reportDue = Number.POSITIVE_INFINITY;
@@ -65,17 +67,16 @@ export class Publisher implements MediaSide {
 
   constructor(options: PublisherOptions) {
     this.#options = options;
-    const { audio, video, stream, random } = options;
+    const { audio, video, publication, random } = options;
     this.#audio = audio === undefined ? undefined : new IncomingTrack(audio);
     this.#video = video === undefined ? undefined : new IncomingTrack(video);
     this.#ssrc = random() >>> 0 || 1;
     const negotiated = [audio, video].filter((track) => track !== undefined);
-    const hasTransportCc = negotiated.some((track) => track.feedback.transportCc && track.extensions.transportCc !== 0);
-    this.#twcc = hasTransportCc ? new TwccRecorder() : undefined;
-    this.#bitrateLimit = hasTransportCc || video === undefined ? undefined : new BitrateLimit();
+    this.#hasTransportCc = negotiated.some((track) => track.feedback.transportCc && track.extensions.transportCc !== 0);
+    this.#bitrateLimit = this.#hasTransportCc || video === undefined ? undefined : new BitrateLimit();
     this.#keyFrames = new KeyFrameRequester(() => this.#sendKeyFrameRequest());
     this.#lane = new PublisherLane({
-      stream,
+      publication,
       tracks: negotiated.map(rtpTrackOf),
       onKeyFrame: () => this.#keyFrames.onKeyFrame(),
       onKeyFrameNeeded: () => this.#keyFrames.request(this.#now),
@@ -85,6 +86,7 @@ export class Publisher implements MediaSide {
   start(now: number, port: EgressPort): void {
     this.#port = port;
     this.#now = now;
+    if (this.#hasTransportCc) this.#twcc = new TwccRecorder();
     this.#bitrateSince = now;
     this.#reportDue = now + FIRST_REPORT;
   }
@@ -196,7 +198,7 @@ export class Publisher implements MediaSide {
       const old = this.#sources.get(receiver.ssrc);
       if (old !== undefined && now - old.lastHeard < SOURCE_SILENCE) return undefined; // two at once: the first one stays
       receiver.onTimeout(Number.POSITIVE_INFINITY); // what waits leaves, and nothing more is asked for
-      this.#sources.delete(receiver.ssrc);
+      for (const [known, other] of this.#sources) if (other.track === track) this.#sources.delete(known);
       this.#lane.restart(track.ids.kind);
     }
     track.receiver = this.#newReceiver(track.ids, ssrc);
@@ -247,8 +249,9 @@ export class Publisher implements MediaSide {
     const info = receiver === undefined ? undefined : readSenderInfo(READER);
     if (source === undefined || receiver === undefined || info === undefined || receiver.timestamp === -1) return;
     receiver.onSenderReport(now, bytes.readUInt32BE(start + 10));
-    // A sender without a clock says 0 (RFC 3550 section 6.4.1).
-    if (bytes.readUInt32BE(start + 8) === 0 && bytes.readUInt32BE(start + 12) === 0) return;
+    // A sender without a clock says 0 (RFC 3550 section 6.4.1). One that counts whole seconds (werift 0.25 puts a number far too
+    // small behind them) would put sound and picture apart by up to one: when they arrived tells more.
+    if (bytes.readUInt32BE(start + 12) < SMALLEST_FRACTION) return;
     this.#lane.report(source.track.ids.kind, info.wallTime, unwrapTimestamp(info.rtpTimestamp, receiver.timestamp));
   }
 
@@ -335,7 +338,8 @@ class IncomingTrack {
 type Source = { readonly track: IncomingTrack; readonly role: "media" | "retransmissions"; lastHeard: number };
 
 function rtpTrackOf(ids: NegotiatedTrack): RtpTrack {
-  const { codec, clockRate, channels, formatParameters } = ids;
+  const { codec, clockRate, channels, parameterSets } = ids;
+  const formatParameters = parameterSets === undefined ? ids.formatParameters : `${ids.formatParameters};${parameterSets}`;
   const kind: MediaKind = ids.kind;
   return kind === "audio" ? { kind, codec, clockRate, channels, formatParameters } : { kind, codec, clockRate, formatParameters };
 }
@@ -347,5 +351,6 @@ const REPORT_INTERVAL = 1_000; // ms
 const FEEDBACK_INTERVAL = 80; // ms: a sender's estimator wants 50 to 250
 const FLUSH_AFTER = 3; // ms that packets of an unfinished picture wait for each other
 const SOURCE_SILENCE = 250; // ms after which another source of the same track is taken
+const SMALLEST_FRACTION = 2 ** 32 / 100; // of an NTP second: of good reports one in a hundred is left out
 const MAX_SOURCES = 16;
 const MAX_NACK_NUMBERS = 250; // each may need four bytes

@@ -34,11 +34,15 @@ export type NegotiatedTrack = {
   readonly wantsReceiverRtt: boolean;
   /** Of the answer, `profile-level-id=…` and the like. */
   readonly formatParameters: string;
+  /** H.264 from a publisher: `sprop-parameter-sets=…` of its offer, if it names any. */
+  readonly parameterSets?: string;
 };
 
 export type Negotiated = {
   /** Text of the answer. */
   readonly answer: string;
+  /** The bundle's sections, and what the first of them holds. */
+  readonly bundle: { readonly kind: MediaKind; readonly mids: readonly string[] };
   readonly audio: NegotiatedTrack | undefined;
   readonly video: NegotiatedTrack | undefined;
   readonly remote: IceCredentials;
@@ -70,6 +74,22 @@ export type PlayTracks = { readonly audio: RtpTrack | undefined; readonly video:
 
 /** What a WHIP publisher may send, best first. */
 export type PublishCodecs = { readonly audio: readonly string[]; readonly video: readonly string[] };
+
+/**
+ * H.264 first, because it reaches every protocol, and Opus.
+ *
+ * @param video @param audio the only codec wanted, by any of its usual names in lower case
+ */
+export function publishCodecs(video: string | undefined, audio: string | undefined): PublishCodecs {
+  return { video: wanted(video, PUBLISHED_VIDEO), audio: wanted(audio, PUBLISHED_AUDIO) };
+}
+
+function wanted(name: string | undefined, known: readonly string[]): readonly string[] {
+  if (name === undefined) return known;
+  const codec = CODEC_ALIASES.get(name) ?? name;
+  if (!known.includes(codec)) throw new Refusal("unsupported", `codec: this gateway takes ${known.join(", ")}, not ${name}`);
+  return [codec];
+}
 
 /**
  * Answers a viewer: sends the stream's tracks, refuses (port 0) sections for which the stream has nothing.
@@ -105,7 +125,13 @@ export function answerPublish(offer: Offer, codecs: PublishCodecs, options: Answ
   return answer(offer, "recvonly", choose, options);
 }
 
-type Choice = { readonly codec: OfferedCodec; readonly formatParameters: string };
+type Choice = {
+  readonly codec: OfferedCodec;
+  /** Of the answer. */
+  readonly formatParameters: string;
+  /** `sprop-parameter-sets=…` of the offer. */
+  readonly parameterSets?: string;
+};
 
 function answer(
   offer: Offer,
@@ -162,6 +188,7 @@ function answer(
   ].join("\r\n");
   return {
     answer: text,
+    bundle: { kind: transport.kind === "audio" ? "audio" : "video", mids: mids.map(ownText) },
     audio,
     video,
     remote: { usernameFragment: ownText(transport.usernameFragment), password: ownText(transport.password) },
@@ -211,9 +238,15 @@ function sameProfile(codec: OfferedCodec, track: RtpTrack): boolean {
 
 function chooseForPublish(media: OfferedMedia, names: readonly string[]): Choice {
   for (const name of names) {
-    const codec = name === "h264" ? chooseH264(media.codecs, undefined) : media.codecs.find((other) => other.name === name);
+    const codec =
+      (name === "h264" ? chooseH264(media.codecs, undefined) : undefined) ?? media.codecs.find((other) => other.name === name);
     if (codec === undefined) continue;
-    if (codec.name === "h264") return { codec, formatParameters: h264AnswerParameters(codec, undefined) };
+    if (codec.name === "h264") {
+      // Parameter sets that come in the offer may not come in the stream (RFC 6184 section 8.2.2).
+      const sets = codec.parameters.get("sprop-parameter-sets");
+      const formatParameters = h264AnswerParameters(codec, undefined);
+      return { codec, formatParameters, ...(sets !== undefined && { parameterSets: `sprop-parameter-sets=${sets}` }) };
+    }
     return { codec, formatParameters: codec.name === "opus" ? OPUS_PUBLISH_PARAMETERS : parametersText(codec) };
   }
   return mismatch(media, names.join(", "), "takes");
@@ -267,6 +300,7 @@ function negotiate(
     feedback: { nack, pli: codec.feedback.has("nack pli"), fir: codec.feedback.has("ccm fir"), transportCc },
     wantsReceiverRtt: media.wantsReceiverRtt,
     formatParameters: choice.formatParameters,
+    ...(choice.parameterSets !== undefined && { parameterSets: ownText(choice.parameterSets) }),
   };
 }
 
@@ -310,6 +344,7 @@ function acceptedSection(
   const channels = track.channels > 1 ? `/${track.channels}` : "";
   lines.push(`a=rtpmap:${payloadType} ${ENCODING_NAMES.get(track.codec) ?? track.codec}/${track.clockRate}${channels}`);
   if (feedback.transportCc) lines.push(`a=rtcp-fb:${payloadType} transport-cc`);
+  else if (direction === "recvonly" && offersRemb(media, payloadType)) lines.push(`a=rtcp-fb:${payloadType} goog-remb`);
   if (feedback.fir) lines.push(`a=rtcp-fb:${payloadType} ccm fir`);
   if (feedback.nack) lines.push(`a=rtcp-fb:${payloadType} nack`);
   if (feedback.pli) lines.push(`a=rtcp-fb:${payloadType} nack pli`);
@@ -325,6 +360,10 @@ function acceptedSection(
   return lines.join("\r\n");
 }
 
+function offersRemb(media: OfferedMedia, payloadType: number): boolean {
+  return media.codecs.some((codec) => codec.payloadType === payloadType && codec.feedback.has("goog-remb"));
+}
+
 /** `a=candidate` lines: priorities fall by one in the order given, every TCP one below every UDP one (RFC 8445 section 5.1.2). */
 export function candidateLines(candidates: readonly Candidate[]): string[] {
   return candidates.map(({ transport, address, port }, index) => {
@@ -335,7 +374,7 @@ export function candidateLines(candidates: readonly Candidate[]): string[] {
 }
 
 /** A copy: a piece of the offer's text would keep all of that text in memory for the life of the session. */
-function ownText(piece: string): string {
+export function ownText(piece: string): string {
   return Buffer.from(piece, "latin1").toString("latin1");
 }
 
@@ -355,6 +394,14 @@ const PLAYOUT_DELAY_URI = "http://www.webrtc.org/experiments/rtp-hdrext/playout-
 const RTP_PROTOCOLS: ReadonlySet<string> = new Set(["UDP/TLS/RTP/SAVPF", "TCP/TLS/RTP/SAVPF", "RTP/SAVPF", "UDP/TLS/RTP/SAVP"]);
 const OPUS_PLAY_PARAMETERS = "minptime=10;useinbandfec=1;stereo=1;sprop-stereo=1"; // RFC 7587 section 6.1
 const OPUS_PUBLISH_PARAMETERS = "minptime=10;useinbandfec=1;stereo=1";
+const PUBLISHED_VIDEO: readonly string[] = ["h264", "vp8", "vp9", "av1", "h265"];
+const PUBLISHED_AUDIO: readonly string[] = ["opus", "pcmu", "pcma"];
+const CODEC_ALIASES: ReadonlyMap<string, string> = new Map([
+  ["avc", "h264"],
+  ["hevc", "h265"],
+  ["g711u", "pcmu"],
+  ["g711a", "pcma"],
+]);
 /** How encoding names are usually written; readers compare them without case (RFC 8866 section 6.6). */
 const ENCODING_NAMES: ReadonlyMap<string, string> = new Map([
   ["h264", "H264"],

@@ -1,24 +1,40 @@
-// EDGE: all WebRTC sessions of the gateway behind one UDP port. Opens the sockets, admits viewers, answers their offers, connects
-// them to their streams, and flushes what is to be sent once per turn.
+// EDGE: all WebRTC sessions of the gateway behind one UDP port. Opens the sockets, admits viewers and publishers, answers their
+// offers, connects them to their streams, and flushes what is to be sent once per turn.
 // Who closes whom: the gateway closes the server; the server closes its sessions, then egress and sockets, then the DTLS context.
 
 import { randomBytes, randomInt } from "node:crypto";
 
 import { type Config, vhostFor } from "../config/config.js";
 import type { Clock } from "../hub/clock.js";
-import type { Hub, PacketLane, Play, StreamName } from "../hub/types.js";
+import { displayName, shownId } from "../hub/names.js";
+import type { Hub, PacketLane, Peer, Play, Publication, Source, StreamName } from "../hub/types.js";
 import { Refusal } from "../media/errors.js";
 import type { DtlsContext, Endpoint } from "../native/types.js";
-import { addressBytes } from "./address.js";
-import { gatherCandidates } from "./candidates.js";
+import { candidatesFor, checkVhost, chooseCredentials, type RtcOffer } from "./admission.js";
 import type { EgressStatistics } from "./egress.js";
 import { FanOut } from "./fan-out.js";
+import type { MediaSide } from "./media-side.js";
 import type { RtcMachine, RtcNetwork } from "./network.js";
-import { parseOffer } from "./sdp.js";
-import { answerPlay, type Candidate, type IceCredentials, type PlayTracks } from "./sdp-answer.js";
+import { Publisher } from "./publisher.js";
+import { type Offer, parseOffer } from "./sdp.js";
+import {
+  type AnswerOptions,
+  answerPlay,
+  answerPublish,
+  type Candidate,
+  type IceCredentials,
+  type Negotiated,
+  type NegotiatedTrack,
+  ownText,
+  type PlayTracks,
+  publishCodecs,
+} from "./sdp-answer.js";
+import { parseFragment, writeFragment } from "./sdp-fragment.js";
 import { RtcSession, type SessionOwner } from "./session.js";
 import { SessionTable } from "./session-table.js";
 import { Viewer } from "./viewer.js";
+
+export type { RtcOffer } from "./admission.js";
 
 /** Where log lines go; a pino logger is one. */
 export interface RtcLog {
@@ -39,30 +55,29 @@ export type RtcServerOptions = {
   readonly maxSessions?: number;
 };
 
-/** An offer as it comes from HTTP; the fields are described where HTTP reads them. */
-export type RtcOffer = {
-  readonly name: StreamName;
-  readonly sdp: string;
-  /** The client's address without port. */
-  readonly address: string;
-  readonly parameters: string;
-  /** Host of the API request, a candidate when `api_as_candidates` is on; empty when unknown. */
-  readonly apiHost: string;
-  /** `?eip=`: replaces every other candidate. */
-  readonly candidates: readonly string[];
-  readonly iceUsernameFragment?: string;
-  readonly icePassword?: string;
-  readonly videoCodec?: string;
-  readonly audioCodec?: string;
-  readonly pageUrl?: string;
-  /** Play before publish: the viewer waits for the publisher. Default false. */
-  readonly mayWait?: boolean;
-};
-
 export type RtcAnswer = { readonly id: string; readonly sdp: string };
 
-/** What a session is connected to within the gateway: the stream it plays. */
-type Attachment = { readonly play: Play; readonly fanOut: FanOut; readonly viewer: Viewer };
+/** What a session is connected to within the gateway: the stream it plays or publishes. */
+type Role =
+  | { readonly role: "viewer"; readonly play: Play; readonly fanOut: FanOut; readonly viewer: Viewer }
+  | { readonly role: "publisher"; readonly publication: Publication };
+type Attachment = Role & {
+  readonly name: StreamName;
+  /** What an ICE restart is answered with. */
+  readonly bundle: Negotiated["bundle"];
+  readonly candidates: readonly Candidate[];
+};
+
+/** An offer that was read, and what its answer needs. */
+type Admitted = {
+  readonly id: string;
+  readonly name: StreamName;
+  readonly peer: Peer;
+  readonly offer: Offer;
+  readonly network: RtcNetwork;
+  readonly answer: AnswerOptions;
+  readonly stunTimeout: number;
+};
 
 export class RtcServer implements SessionOwner {
   readonly #options: RtcServerOptions;
@@ -120,15 +135,44 @@ export class RtcServer implements SessionOwner {
     return this.#table.get(id);
   }
 
-  hasSession(id: string): boolean {
-    return this.#table.get(id) !== undefined;
-  }
-
   /** @returns false when there is no such session */
   closeSession(id: string, reason: string): boolean {
     const session = this.#table.get(id);
     session?.close(this.#clock.now(), reason);
     return session !== undefined;
+  }
+
+  /** How often a session's ICE was restarted; undefined when there is no such session. */
+  iceGeneration(id: string): number | undefined {
+    return this.#table.get(id)?.iceGeneration;
+  }
+
+  /**
+   * Takes a fragment of SDP (RFC 8840). Candidates in it are not needed: an ICE-lite agent learns its peer's addresses from checks.
+   *
+   * @param intent `restart`: new credentials are expected, and a repeated request is answered as the first one was
+   * @returns the fragment that answers an ICE restart; undefined when there was none
+   * @throws Refusal `bad-request`, and nothing has changed; `not-found`
+   */
+  updateIce(id: string, text: string, intent: "candidates" | "restart"): string | undefined {
+    const { usernameFragment, password } = parseFragment(text);
+    const session = this.#table.get(id);
+    const attachment = this.#attachments.get(id);
+    if (session === undefined || attachment === undefined) throw new Refusal("not-found", "there is no such session");
+    if (usernameFragment === "" || usernameFragment === session.ice.remoteFragment) {
+      if (intent === "candidates" || session.iceGeneration === 0) return undefined;
+    } else if (password !== "") {
+      session.restartIce(
+        chooseCredentials({}, (fragment) => this.#table.hasFragment(fragment)),
+        ownText(usernameFragment),
+      );
+      this.#table.updateFragments(session);
+      this.#options.log.debug({ session: shownId(id) }, "webrtc ICE restarted");
+    } else {
+      if (intent === "restart") throw new Refusal("bad-request", "SDP fragment: an ICE restart needs ice-ufrag and ice-pwd");
+      return undefined; // candidates of another generation
+    }
+    return writeFragment(session.ice.local, attachment.bundle, attachment.candidates);
   }
 
   /** Figures of all sessions together. */
@@ -142,82 +186,86 @@ export class RtcServer implements SessionOwner {
   }
 
   /** WHEP. @throws Refusal with a reason that is shown to the viewer */
-  async play(offer: RtcOffer): Promise<RtcAnswer> {
-    const network = this.#admit(offer.name);
-    const parsed = parseOffer(offer.sdp);
-    const ice = this.#credentials(offer);
-    const id = randomBytes(18).toString("base64url");
-    const candidates = await this.#candidates(offer, network);
+  play(offer: RtcOffer): Promise<RtcAnswer> {
+    return this.#noteRefusal("play", offer, this.#play(offer));
+  }
 
-    this.#pending++;
-    let play: Play;
+  /** WHIP. @throws Refusal with a reason that is shown to the publisher */
+  publish(offer: RtcOffer): Promise<RtcAnswer> {
+    return this.#noteRefusal("publish", offer, this.#publish(offer));
+  }
+
+  async #play(offer: RtcOffer): Promise<RtcAnswer> {
+    const admitted = await this.#admit(offer);
+    const { id, peer, network } = admitted;
     let session: RtcSession | undefined;
-    try {
-      play = await this.#options.hub.play({
+    const play = await this.#pend(
+      this.#options.hub.play({
         name: offer.name,
-        peer: {
-          id,
-          protocol: "rtc",
-          address: offer.address,
-          parameters: offer.parameters,
-          ...(offer.pageUrl !== undefined && { pageUrl: offer.pageUrl }),
-        },
+        peer,
         lane: "packets",
         mayWait: offer.mayWait ?? false,
         close: (reason) => session?.close(this.#clock.now(), reason),
         statistics: () => session?.statistics() ?? {},
-      });
-    } finally {
-      this.#pending--;
-    }
+      }),
+    );
     let fanOut: FanOut | undefined;
     try {
-      if (this.#isClosed) throw new Refusal("overloaded", "the gateway is shutting down");
-      if (this.#table.hasFragment(ice.usernameFragment)) throw new Refusal("bad-request", "this ice-ufrag is in use");
-      fanOut = this.#fanOutFor(play.stream.packets, network);
-      const { rtc } = vhostFor(this.#config, offer.name.vhost);
-      const used = new Set<number>();
-      const negotiated = answerPlay(parsed, tracksOf(play.stream.packets), {
-        ice,
-        fingerprint: this.#dtls.fingerprint,
-        dtlsRole: rtc.dtlsRole,
-        candidates,
-        sessionId: String(randomInt(2 ** 47)),
-        cname: this.#cname,
-        streamId: STREAM_ID,
-        nack: rtc.nack,
-        twcc: rtc.twcc,
-        newSsrc: () => newSsrc(used),
-      });
+      this.#checkStillFree(admitted.answer.ice);
+      const lane = play.stream.packets;
+      fanOut = this.#fanOutFor(lane, network);
+      const negotiated = answerPlay(admitted.offer, tracksOf(lane), admitted.answer);
       const viewer = new Viewer({
         audio: negotiated.audio,
         video: negotiated.video,
-        lane: play.stream.packets,
+        lane,
         egress: network.egress,
         cname: this.#cname,
         random: random32,
         wallTimeAt: (now) => this.#clock.wallTime() - this.#clock.now() + now,
       });
-      session = new RtcSession(this.#clock.now(), {
-        id,
-        ice,
-        // Without the tracks and the answer's text, which nobody needs any more.
-        negotiated: { remote: negotiated.remote, fingerprint: negotiated.fingerprint, dtlsRole: negotiated.dtlsRole },
-        media: viewer,
-        dtls: this.#dtls,
-        egress: network.egress,
-        createReceiver: (keys) => this.#options.machine.createReceiver(keys),
-        stunTimeout: rtc.stunTimeout,
-        owner: this,
-      });
-      this.#attachments.set(id, { play, fanOut, viewer });
-      this.#table.add(session);
-      const { app, stream } = offer.name;
-      this.#options.log.info({ id, stream: `${app}/${stream}`, address: offer.address }, "WebRTC viewer admitted");
+      session = this.#open(admitted, negotiated, viewer, { role: "viewer", play, fanOut, viewer });
       return { id, sdp: negotiated.answer };
     } catch (error) {
       if (fanOut !== undefined) this.#release(fanOut);
       play.end(error instanceof Error ? error.message : String(error));
+      throw error;
+    }
+  }
+
+  async #publish(offer: RtcOffer): Promise<RtcAnswer> {
+    const admitted = await this.#admit(offer);
+    const { id, peer } = admitted;
+    // Before the hub is asked: an offer that cannot be answered must not push another publisher out.
+    const negotiated = answerPublish(admitted.offer, publishCodecs(offer.videoCodec, offer.audioCodec), admitted.answer);
+    let session: RtcSession | undefined;
+    let publisher: Publisher | undefined;
+    const source: Source = {
+      requestKeyFrame: () => {
+        if (session === undefined) return;
+        publisher?.requestKeyFrame(this.#clock.now());
+        this.#table.touch(session);
+      },
+      close: (reason) => session?.close(this.#clock.now(), reason),
+      keyFrames: canAskForKeyFrames(negotiated.video) ? "on-request" : "at-intervals",
+    };
+    const publication = await this.#pend(
+      this.#options.hub.publish({
+        name: offer.name,
+        peer,
+        lane: "packets",
+        source,
+        statistics: () => session?.statistics() ?? {},
+      }),
+    );
+    try {
+      this.#checkStillFree(admitted.answer.ice);
+      const { audio, video } = negotiated;
+      publisher = new Publisher({ audio, video, publication, cname: this.#cname, random: random32 });
+      session = this.#open(admitted, negotiated, publisher, { role: "publisher", publication });
+      return { id, sdp: negotiated.answer };
+    } catch (error) {
+      publication.end(error instanceof Error ? error.message : String(error));
       throw error;
     }
   }
@@ -248,20 +296,27 @@ export class RtcServer implements SessionOwner {
 
   onConnected(session: RtcSession): void {
     const attachment = this.#attachments.get(session.id);
-    attachment?.fanOut.add(attachment.viewer);
+    if (attachment?.role === "viewer") attachment.fanOut.add(attachment.viewer);
     const ms = Math.round(this.#clock.now() - session.createdAt);
-    this.#options.log.debug({ id: session.id, ms }, "WebRTC session connected");
+    this.#options.log.debug({ session: shownId(session.id), ms }, "webrtc session connected");
   }
 
   onClosed(session: RtcSession, reason: string): void {
     this.#table.remove(session);
     const attachment = this.#attachments.get(session.id);
     this.#attachments.delete(session.id);
-    attachment?.fanOut.remove(attachment.viewer);
-    if (attachment !== undefined) this.#release(attachment.fanOut);
-    attachment?.play.end(reason);
     this.#flushSoon();
-    this.#options.log.info({ id: session.id, reason, ...session.statistics() }, "WebRTC viewer left");
+    if (attachment === undefined) return;
+    if (attachment.role === "viewer") {
+      attachment.fanOut.remove(attachment.viewer);
+      this.#release(attachment.fanOut);
+      attachment.play.end(reason);
+    } else {
+      attachment.publication.end(reason);
+    }
+    const fields = { session: shownId(session.id), stream: displayName(attachment.name), peer: session.peer, reason };
+    const seconds = Math.round(this.#clock.now() - session.createdAt) / 1000;
+    this.#options.log.info({ ...fields, seconds, ...session.statistics() }, `webrtc ${ACTIONS[attachment.role]} ended`);
   }
 
   #flushSoon(): void {
@@ -277,50 +332,87 @@ export class RtcServer implements SessionOwner {
 
   // --- Admission
 
-  #admit(name: StreamName): RtcNetwork {
+  /** What was refused here HTTP only passes on: this is where it is logged. */
+  #noteRefusal(action: "play" | "publish", { name, address }: RtcOffer, answer: Promise<RtcAnswer>): Promise<RtcAnswer> {
+    answer.catch((error: unknown) => {
+      if (!(error instanceof Refusal)) return;
+      const fields = { stream: displayName(name), peer: address, code: error.code, reason: error.message };
+      // Players ask again and again until somebody publishes.
+      this.#options.log[error.code === "not-live" ? "debug" : "info"](fields, `webrtc ${action} refused`);
+    });
+    return answer;
+  }
+
+  async #admit(offer: RtcOffer): Promise<Admitted> {
     const network = this.#network;
     if (network === undefined || this.#isClosed) throw new Refusal("unavailable", "WebRTC is not running");
-    if (!vhostFor(this.#config, name.vhost).rtc.enabled) throw new Refusal("unavailable", "WebRTC is switched off (rtc.enabled)");
+    checkVhost(this.#config, offer.name);
     const limit = this.#options.maxSessions ?? 5_000;
     if (this.#table.size + this.#pending >= limit) throw new Refusal("overloaded", `all ${limit} WebRTC sessions are taken`);
-    return network;
+    const parsed = parseOffer(offer.sdp);
+    const ice = chooseCredentials(offer, (fragment) => this.#table.hasFragment(fragment));
+    const candidates = await candidatesFor(offer, this.#config, this.#options.machine, network.port);
+    const { rtc } = vhostFor(this.#config, offer.name.vhost);
+    const id = randomBytes(18).toString("base64url");
+    const { address, parameters, pageUrl } = offer;
+    const used = new Set<number>();
+    return {
+      id,
+      name: offer.name,
+      peer: { id, protocol: "rtc", address, parameters, ...(pageUrl !== undefined && { pageUrl }) },
+      offer: parsed,
+      network,
+      answer: {
+        ice,
+        fingerprint: this.#dtls.fingerprint,
+        dtlsRole: rtc.dtlsRole,
+        candidates,
+        sessionId: String(randomInt(2 ** 47)),
+        cname: this.#cname,
+        streamId: STREAM_ID,
+        nack: rtc.nack,
+        twcc: rtc.twcc,
+        newSsrc: () => newSsrc(used),
+      },
+      stunTimeout: rtc.stunTimeout,
+    };
   }
 
-  #credentials(offer: RtcOffer): IceCredentials {
-    const usernameFragment = offer.iceUsernameFragment ?? randomBytes(6).toString("base64");
-    const password = offer.icePassword ?? randomBytes(24).toString("base64");
-    if (!/^[A-Za-z0-9+/]{4,32}$/.test(usernameFragment))
-      throw new Refusal("bad-request", "ice-ufrag: 4 to 32 letters, digits, + or /");
-    if (!/^[A-Za-z0-9+/]{22,32}$/.test(password)) throw new Refusal("bad-request", "ice-pwd: 22 to 32 letters, digits, + or /");
-    if (this.#table.hasFragment(usernameFragment)) throw new Refusal("bad-request", "this ice-ufrag is in use");
-    return { usernameFragment, password };
-  }
-
-  async #candidates(offer: RtcOffer, network: RtcNetwork): Promise<Candidate[]> {
-    const { rtcServer } = this.#config;
-    const apiHosts: string[] = [];
-    if (rtcServer.apiAsCandidates && offer.candidates.length === 0 && offer.apiHost !== "") {
-      if (addressBytes(offer.apiHost) !== undefined) {
-        apiHosts.push(offer.apiHost);
-      } else {
-        if (rtcServer.resolveApiDomain) apiHosts.push(...(await this.#options.machine.resolve(offer.apiHost)));
-        if (rtcServer.keepApiDomain) apiHosts.push(offer.apiHost);
-      }
+  /** Counts an offer among the sessions while the hub and its gates think about it. */
+  async #pend<T>(grant: Promise<T>): Promise<T> {
+    this.#pending++;
+    try {
+      return await grant;
+    } finally {
+      this.#pending--;
     }
-    const hosts = rtcServer.listen.map((listen) => listen.host);
-    const candidates = gatherCandidates({
-      requested: offer.candidates,
-      configured: rtcServer.candidate,
-      detect: rtcServer.useAutoDetectNetworkIp,
-      family: rtcServer.ipFamily,
-      interfaces: this.#options.machine.interfaceAddresses(),
-      apiHosts,
-      port: network.port,
-      boundTo: hosts.every((host) => host !== undefined) ? hosts.filter((host) => host !== undefined) : [],
+  }
+
+  #checkStillFree(ice: IceCredentials): void {
+    if (this.#isClosed) throw new Refusal("overloaded", "the gateway is shutting down");
+    if (this.#table.hasFragment(ice.usernameFragment)) throw new Refusal("bad-request", "this ice-ufrag is in use");
+  }
+
+  #open(admitted: Admitted, negotiated: Negotiated, media: MediaSide, role: Role): RtcSession {
+    const { id, name, peer, answer, network, stunTimeout } = admitted;
+    const { remote, fingerprint, dtlsRole, bundle } = negotiated;
+    const session = new RtcSession(this.#clock.now(), {
+      id,
+      peer: peer.address,
+      ice: answer.ice,
+      negotiated: { remote, fingerprint, dtlsRole }, // without tracks and text, which nobody needs any more
+      media,
+      dtls: this.#dtls,
+      egress: network.egress,
+      createReceiver: (keys) => this.#options.machine.createReceiver(keys),
+      stunTimeout,
+      owner: this,
     });
-    if (candidates.length === 0)
-      throw new Refusal("unavailable", "no address to reach this gateway at is known (rtc_server.candidate)");
-    return candidates;
+    this.#attachments.set(id, { ...role, name, bundle, candidates: answer.candidates });
+    this.#table.add(session);
+    const fields = { session: shownId(id), stream: displayName(name), peer: peer.address };
+    this.#options.log.info(fields, `webrtc ${ACTIONS[role.role]} started`);
+    return session;
   }
 
   #fanOutFor(lane: PacketLane, network: RtcNetwork): FanOut {
@@ -346,7 +438,8 @@ export class RtcServer implements SessionOwner {
   #endFanOut(fanOut: FanOut, reason: string): void {
     const now = this.#clock.now();
     for (const session of [...this.#table]) {
-      if (this.#attachments.get(session.id)?.fanOut === fanOut) session.close(now, reason);
+      const attachment = this.#attachments.get(session.id);
+      if (attachment?.role === "viewer" && attachment.fanOut === fanOut) session.close(now, reason);
     }
   }
 }
@@ -360,6 +453,10 @@ function tracksOf(lane: PacketLane): PlayTracks {
     video: { kind: "video", codec: "h264", clockRate: 90_000, formatParameters: "packetization-mode=1;profile-level-id=42e01f" },
     audio: { kind: "audio", codec: "opus", clockRate: 48_000, channels: 2, formatParameters: "" },
   };
+}
+
+function canAskForKeyFrames(video: NegotiatedTrack | undefined): boolean {
+  return video !== undefined && (video.feedback.pli || video.feedback.fir);
 }
 
 function random32(): number {
@@ -376,3 +473,4 @@ function newSsrc(used: Set<number>): number {
 }
 
 const STREAM_ID = "sluice";
+const ACTIONS = { viewer: "play", publisher: "publish" } as const;

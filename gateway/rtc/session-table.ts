@@ -44,14 +44,22 @@ export class SessionTable {
 
   add(session: RtcSession): void {
     this.#byId.set(session.id, session);
-    this.#byFragment.set(session.ice.local.usernameFragment, session);
+    for (const fragment of session.localFragments) this.#byFragment.set(fragment, session);
     this.#schedule(session);
+  }
+
+  /** The session has restarted ICE: checks by its new user name are its own too. */
+  updateFragments(session: RtcSession): void {
+    const inForce = session.ice.localFragments;
+    for (const fragment of session.localFragments) if (!inForce.includes(fragment)) this.#byFragment.delete(fragment);
+    for (const fragment of inForce) this.#byFragment.set(fragment, session);
+    session.localFragments = inForce;
   }
 
   /** Idempotent. */
   remove(session: RtcSession): void {
     if (!this.#byId.delete(session.id)) return;
-    this.#byFragment.delete(session.ice.local.usernameFragment);
+    for (const fragment of session.localFragments) this.#byFragment.delete(fragment);
     for (const endpoint of session.ice.addresses) this.forgetAddress(session, endpoint);
     this.#timers.remove(session);
   }
@@ -86,6 +94,13 @@ export class SessionTable {
       return;
     }
     session.receive(this.#clock.now(), datagram, from);
+    this.#schedule(session);
+    this.#onWork();
+  }
+
+  /** Something outside has changed what the session has to do, or to send. */
+  touch(session: RtcSession): void {
+    if (session.isClosed()) return;
     this.#schedule(session);
     this.#onWork();
   }

@@ -14,6 +14,8 @@ export type SessionState = "new" | "ice" | "dtls" | "connected" | "closed";
 
 export type SessionOptions = {
   readonly id: string;
+  /** The address that the offer came from, for logs. */
+  readonly peer: string;
   readonly ice: IceCredentials;
   readonly negotiated: Pick<Negotiated, "remote" | "fingerprint" | "dtlsRole">;
   readonly media: MediaSide;
@@ -38,6 +40,7 @@ export interface SessionOwner {
 
 export class RtcSession {
   readonly id: string;
+  readonly peer: string;
   readonly media: MediaSide;
   readonly ice: IceLiteAgent;
   readonly createdAt: number;
@@ -46,12 +49,18 @@ export class RtcSession {
   reason = "";
   /** Datagrams that were forged, replayed, or made no sense. */
   discarded = 0;
+  /** How often ICE was restarted. */
+  iceGeneration = 0;
+  /** Of ours, as the session table knows them. */
+  localFragments: readonly string[];
   /** For the server's timer queue: when it will be woken, and its place there. */
   due = Number.POSITIVE_INFINITY;
   slot = -1;
 
   readonly #options: SessionOptions;
   readonly #dtls: DtlsTransport;
+  /** When an association is taken for settled by its peer's silence about it; Infinity before and after. */
+  #settleDue = Number.POSITIVE_INFINITY;
   #receiver: SrtpReceiver | undefined;
   #port: EgressPort | undefined;
   #lastHeard: number;
@@ -62,12 +71,14 @@ export class RtcSession {
 
   constructor(now: number, options: SessionOptions) {
     this.id = options.id;
+    this.peer = options.peer;
     this.media = options.media;
     this.createdAt = now;
     this.#options = options;
     this.#lastHeard = now;
     this.#consentDue = now + Math.min(options.stunTimeout, CONNECT_TIMEOUT);
     this.ice = new IceLiteAgent(options.ice, options.negotiated.remote.usernameFragment);
+    this.localFragments = this.ice.localFragments;
     const { dtlsRole, fingerprint } = options.negotiated;
     this.#dtls = options.dtls.create({
       role: dtlsRole,
@@ -97,6 +108,7 @@ export class RtcSession {
       this.#afterDtls(now);
       if (this.isClosed()) return;
     }
+    if (now >= this.#settleDue) this.#settle();
     if (now >= this.#consentDue) {
       if (this.#checkConsent(now)) return;
     }
@@ -106,7 +118,13 @@ export class RtcSession {
   /** Milliseconds on the engine's clock; late or extra calls of `onTimeout` do no harm. */
   nextTimeout(): number {
     if (this.state === "closed") return Number.POSITIVE_INFINITY;
-    return Math.min(this.#consentDue, this.#dtlsDue, this.media.nextTimeout());
+    return Math.min(this.#consentDue, this.#dtlsDue, this.#settleDue, this.media.nextTimeout());
+  }
+
+  /** New ICE credentials on both sides (RFC 8445 section 9); media goes on over the pair in use. */
+  restartIce(local: IceCredentials, remoteFragment: string): void {
+    this.ice.restart(local, remoteFragment);
+    this.iceGeneration++;
   }
 
   /** Says goodbye (RTCP BYE, DTLS close_notify) and frees everything; idempotent. */
@@ -178,7 +196,14 @@ export class RtcSession {
     }
     if (this.#dtls.state === "handshaking") this.#lastFrom = from;
     this.#dtls.receive(datagram);
+    if (this.#settleDue !== Number.POSITIVE_INFINITY) this.#settleDue = now + SETTLE_TIME;
     this.#afterDtls(now);
+  }
+
+  #settle(): void {
+    if (this.#settleDue === Number.POSITIVE_INFINITY) return;
+    this.#settleDue = Number.POSITIVE_INFINITY;
+    this.#dtls.settle();
   }
 
   #afterDtls(now: number): void {
@@ -205,6 +230,7 @@ export class RtcSession {
     this.#receiver = this.#options.createReceiver(keys.remote);
     this.#port = this.#options.egress.open(keys.local, remote);
     this.state = "connected";
+    this.#settleDue = now + SETTLE_TIME;
     this.#lastHeard = now;
     this.media.start(now, this.#port);
     this.#options.owner.onConnected(this);
@@ -225,6 +251,7 @@ export class RtcSession {
     }
     this.#lastHeard = now;
     this.ice.heard(now, from);
+    this.#settle(); // it has keys, so it needs no flight of ours again
     if (isRtcp) this.media.rtcp(now, plain);
     else this.media.rtp(now, plain);
   }
@@ -256,4 +283,5 @@ export class RtcSession {
 }
 
 const SILENCE = 5_000; // ms; a peer that is there reports every second and checks every few
+const SETTLE_TIME = 10_000; // ms without a repeated flight; a peer that misses our last one repeats its own at least every 3 s
 const CONNECT_TIMEOUT = 30_000; // ms from the answer to media; RFC 9725 section 4.1 leaves it to the server

@@ -36,7 +36,9 @@ export class VideoFeed {
 
   start(now: number): void {
     const start = this.#lane.keyFrameStart;
-    if (start === undefined) this.#wait(now, "a viewer has joined");
+    if (start === undefined) this.#wait(now, "a viewer has joined", KEY_FRAME_RETRY);
+    // A browser makes a key frame only when it is asked: the group may be minutes long, and a new one is there sooner.
+    else if (this.#isLong(start)) this.#wait(now, "a viewer has joined", FRESH_KEY_FRAME_PATIENCE);
     else this.#beginCatchUp(now, start);
   }
 
@@ -54,7 +56,7 @@ export class VideoFeed {
     this.picturesLost++;
     if (this.state !== "live" || now - this.#doneAt < PICTURE_LOSS_GRACE) return;
     this.#lane.requestKeyFrame("a viewer has lost the picture");
-    if (this.#keyFrameDue === Number.POSITIVE_INFINITY) this.#keyFrameDue = now + KEY_FRAME_PATIENCE;
+    if (this.#keyFrameDue === Number.POSITIVE_INFINITY) this.#keyFrameDue = now + this.#patience;
   }
 
   /** The viewer misses packets: while catching up the burst may be more than the path takes. */
@@ -73,10 +75,23 @@ export class VideoFeed {
     return Math.min(this.#burstDue, this.#keyFrameDue);
   }
 
-  #wait(now: number, reason: string): void {
+  #wait(now: number, reason: string, patience: number): void {
     this.state = "waiting"; // never from the middle of a group
     this.#lane.requestKeyFrame(reason);
-    this.#keyFrameDue = now + KEY_FRAME_RETRY;
+    this.#keyFrameDue = now + patience;
+  }
+
+  /** Milliseconds that a source has to answer a request before the group is sent once more. */
+  get #patience(): number {
+    return this.#lane.keyFrames === "on-request" ? FRESH_KEY_FRAME_PATIENCE : KEY_FRAME_PATIENCE;
+  }
+
+  /** Whether a fresh key frame is the better start. */
+  #isLong(start: number): boolean {
+    if (this.#lane.keyFrames !== "on-request") return false;
+    const first = this.#lane.find("video", start);
+    const last = this.#lane.find("video", this.#lane.nextSequenceNumber("video") - 1);
+    return first === undefined || last === undefined || last.timestamp - first.timestamp > LONG_GROUP;
   }
 
   #goLive(): void {
@@ -86,13 +101,14 @@ export class VideoFeed {
 
   #keyFrameOverdue(now: number): void {
     this.#keyFrameDue = Number.POSITIVE_INFINITY;
+    const start = this.#lane.keyFrameStart;
     if (this.state === "waiting") {
-      this.start(now);
+      if (start === undefined) this.#wait(now, "a viewer has joined", KEY_FRAME_RETRY);
+      else this.#beginCatchUp(now, start); // it was asked for a fresh one in vain
       return;
     }
-    if (this.state !== "live" || now - this.#lastKeyFrame <= KEY_FRAME_PATIENCE) return;
-    const start = this.#lane.keyFrameStart;
-    if (start === undefined) this.#wait(now, "a viewer has lost the picture");
+    if (this.state !== "live" || now - this.#lastKeyFrame <= this.#patience) return;
+    if (start === undefined) this.#wait(now, "a viewer has lost the picture", KEY_FRAME_RETRY);
     else if (now - this.#startedAt >= CATCH_UP_INTERVAL) this.#beginCatchUp(now, start);
     else this.#keyFrameDue = this.#startedAt + CATCH_UP_INTERVAL;
   }
@@ -160,5 +176,7 @@ const MIN_FIRST_BURST = 16_000; // bytes
 const MAX_FIRST_BURST = 80_000; // what a default receive buffer of 208 KiB takes at once, overhead included
 const CATCH_UP_INTERVAL = 3_000; // ms between two catch-ups of one viewer
 const PICTURE_LOSS_GRACE = 500; // ms after a catch-up in which a PLI speaks of the time before
-const KEY_FRAME_PATIENCE = 300; // ms that a source has to answer a request
+const KEY_FRAME_PATIENCE = 300; // ms for a source that makes key frames at intervals: one may be on its way
+const FRESH_KEY_FRAME_PATIENCE = 1_000; // ms for one that makes them on request, the request being repeated meanwhile
+const LONG_GROUP = 1.5 * 90_000; // ticks: a group that is shorter is sent before a request would be answered
 const KEY_FRAME_RETRY = 1_000; // ms

@@ -9,6 +9,8 @@ export class PacketHistory {
   readonly #maximum: number;
   #ring: (MediaPacket | undefined)[];
   #count = 0;
+  /** Lower numbers are gone. */
+  #first = 0;
 
   /** @param maximum packets kept, a power of two */
   constructor(maximum: number) {
@@ -27,6 +29,18 @@ export class PacketHistory {
   find(sequenceNumber: number): MediaPacket | undefined {
     const packet = this.#ring[sequenceNumber & (this.#ring.length - 1)];
     return packet?.sequenceNumber === sequenceNumber ? packet : undefined;
+  }
+
+  /** Forgets packets with lower numbers. */
+  dropBefore(sequenceNumber: number): void {
+    const mask = this.#ring.length - 1;
+    // What lies further back than the ring is long has been overwritten already.
+    for (let number = Math.max(this.#first, sequenceNumber - this.#ring.length); number < sequenceNumber; number++) {
+      if (this.#ring[number & mask]?.sequenceNumber !== number) continue;
+      this.#ring[number & mask] = undefined;
+      this.#count--;
+    }
+    this.#first = Math.max(this.#first, sequenceNumber);
   }
 
   clear(): void {

@@ -5,19 +5,23 @@
  * @property {number} at milliseconds, the report's own time
  * @property {Record<string, number> | undefined} video counters of the video track
  * @property {Record<string, number> | undefined} audio counters of the audio track
+ * @property {{ video?: Record<string, number>, audio?: Record<string, number> }} remote what the other side says of what it received
+ * @property {{ video?: Record<string, number>, audio?: Record<string, number> }} source camera and microphone
  * @property {object | undefined} pair the candidate pair in use
  */
 
-const CODEC_NAMES = { "video/h264": "H.264", "video/h265": "H.265", "audio/opus": "Opus" };
+const CODEC_NAMES = { "video/h264": "H.264", "video/h265": "H.265", "video/av1": "AV1", "audio/opus": "Opus" };
 
 /** @param {Iterable<[string, any]>} report @returns {Snapshot} */
 export function readSnapshot(report) {
   const all = new Map(report);
-  const snapshot = { at: 0, video: undefined, audio: undefined, pair: undefined };
+  const snapshot = { at: 0, video: undefined, audio: undefined, pair: undefined, remote: {}, source: {} };
   let selected;
   for (const entry of all.values()) {
     snapshot.at = Math.max(snapshot.at, entry.timestamp ?? 0);
-    if (entry.type === "inbound-rtp") {
+    if (entry.type === "remote-inbound-rtp") snapshot.remote[entry.kind] = entry;
+    if (entry.type === "media-source") snapshot.source[entry.kind] = entry;
+    if (entry.type === "inbound-rtp" || entry.type === "outbound-rtp") {
       const codec = all.get(entry.codecId);
       snapshot[entry.kind] = {
         ...entry,
@@ -44,13 +48,15 @@ export function readSnapshot(report) {
       local: side(selected.localCandidateId),
       remote: side(selected.remoteCandidateId),
       roundTrip: selected.currentRoundTripTime,
+      bytesReceived: selected.bytesReceived,
+      room: selected.availableOutgoingBitrate,
     };
   }
   return snapshot;
 }
 
 /**
- * The figures shown, from the newest snapshot and the one before.
+ * The figures shown of what is received, from the newest snapshot and the one before.
  *
  * @param {Snapshot} now
  * @param {Snapshot | undefined} before
@@ -75,6 +81,41 @@ export function summarise(now, before) {
     framesDropped: video?.framesDropped,
     audioLevel: audio?.audioLevel,
     lips: lipsOffset(video, audio),
+    codecs: [video?.codec, audio?.codec].filter((codec) => codec !== undefined).join(" + ") || undefined,
+    pair: now.pair,
+  };
+}
+
+/**
+ * The figures shown of what is sent, from the newest snapshot and the one before.
+ *
+ * @param {Snapshot} now
+ * @param {Snapshot | undefined} before
+ */
+export function summariseSent(now, before) {
+  const seconds = before === undefined ? 0 : (now.at - before.at) / 1000;
+  const { video, audio, remote, source } = now;
+  const rate = (kind, key) =>
+    seconds > 0 && now[kind] && before[kind] ? Math.max(0, now[kind][key] - before[kind][key]) / seconds : undefined;
+  const bits = [rate("video", "bytesSent"), rate("audio", "bytesSent")].filter((value) => value !== undefined);
+  const both = [remote.video, remote.audio].filter((report) => report !== undefined);
+  return {
+    width: video?.frameWidth,
+    height: video?.frameHeight,
+    framesPerSecond: rate("video", "framesEncoded") ?? video?.framesPerSecond,
+    captured: source.video?.framesPerSecond,
+    bitrate: bits.length > 0 ? bits.reduce((sum, value) => sum + value * 8, 0) : undefined,
+    room: now.pair?.room,
+    roundTrip: remote.video?.roundTripTime ?? remote.audio?.roundTripTime ?? now.pair?.roundTrip,
+    loss: both.length > 0 ? Math.max(...both.map(({ fractionLost = 0 }) => fractionLost)) : undefined,
+    lost: both.reduce((sum, { packetsLost = 0 }) => sum + packetsLost, 0),
+    resent: (video?.retransmittedPacketsSent ?? 0) + (audio?.retransmittedPacketsSent ?? 0),
+    keyFrameRequests: video?.pliCount,
+    keyFrames: video?.keyFramesEncoded,
+    framesEncoded: video?.framesEncoded,
+    limitation: video?.qualityLimitationReason,
+    encoder: video?.encoderImplementation,
+    audioLevel: source.audio?.audioLevel,
     codecs: [video?.codec, audio?.codec].filter((codec) => codec !== undefined).join(" + ") || undefined,
     pair: now.pair,
   };

@@ -5,7 +5,7 @@
 // kernel's delivery into the viewers' sockets. The audio child is a process of its own and is shown beside it.
 
 import { childrenOf, cpuTimeOf, pause, percentile } from "../../test/support/child.js";
-import { GatewayProcess } from "../../test/support/gateway-process.js";
+import { GatewayProcess, MEASURE_MEMORY } from "../../test/support/gateway-process.js";
 import { publish } from "../../test/support/publish.js";
 import { measureResidence } from "../../test/support/residence.js";
 import { monotonicNow } from "../../test/support/rtp-reader.js";
@@ -31,20 +31,20 @@ export async function run(): Promise<void> {
 
 async function measureLoad(load: Load): Promise<void> {
   const fixture = await makeFixture(load.fixture);
-  const gateway = await GatewayProcess.start({ nodeArguments: ["--expose-gc"] });
+  const gateway = await GatewayProcess.start({ nodeArguments: MEASURE_MEMORY });
   const publisher = publish(fixture.path, gateway.rtmpUrl());
   const hosts: ViewerHost[] = [];
   try {
     await gateway.live();
     const viewers: Viewer[] = [];
-    const memory: { viewers: number; rss: number }[] = [];
+    const memory: ({ viewers: number } & NodeJS.MemoryUsage)[] = [];
     for (const count of STEPS) {
       await addViewers(gateway, hosts, viewers, count);
       await pause(4000); // joins and their garbage have to settle
       const before = await countAll(gateway, viewers);
       await pause(count === 200 || count === 0 ? MEASURE_MS : 4000);
       const after = await countAll(gateway, viewers);
-      memory.push({ viewers: count, rss: await settledRss(gateway) });
+      memory.push({ viewers: count, ...(await gateway.memory()) });
       const seconds = (after.at - before.at) / 1000;
       const share = ((after.cpu - before.cpu) / (after.at - before.at)) * 100;
       const packets = after.packets - before.packets;
@@ -63,17 +63,7 @@ async function measureLoad(load: Load): Promise<void> {
           `audio child ${(((after.child - before.child) / (after.at - before.at)) * 100).toFixed(1)} %`,
       );
     }
-    const first = memory[0];
-    const last = memory.at(-1);
-    const middle = memory[1];
-    if (first !== undefined && last !== undefined && middle !== undefined) {
-      const overall = (last.rss - first.rss) / (last.viewers - first.viewers) / 1024;
-      const later = (last.rss - middle.rss) / (last.viewers - middle.viewers) / 1024;
-      const sizes = memory.map(({ viewers: count, rss }) => `${count}: ${(rss / 2 ** 20).toFixed(1)} MiB`).join(", ");
-      console.log(
-        `  ${load.name}: memory ${sizes}; per viewer ${overall.toFixed(0)} KiB from 0 to 200, ${later.toFixed(0)} KiB from 50 to 200 (target 100, SRS 540)`,
-      );
-    }
+    showMemory(load.name, memory);
   } finally {
     for (const host of hosts) await host.stop();
     await publisher.stop("SIGKILL");
@@ -107,14 +97,19 @@ async function countAll(gateway: GatewayProcess, viewers: readonly Viewer[]) {
   return { at, cpu, child, packets, missing };
 }
 
-/** The least of several looks: what V8 has not given back yet is not a viewer's. */
-async function settledRss(gateway: GatewayProcess): Promise<number> {
-  let least = Number.POSITIVE_INFINITY;
-  for (let look = 0; look < 10; look++) {
-    least = Math.min(least, gateway.cost().rssBytes);
-    await pause(100);
-  }
-  return least;
+/** V8's young generation grows with the rate of garbage, not with viewers; so what it holds in reserve is shown apart. */
+function showMemory(name: string, memory: readonly ({ viewers: number } & NodeJS.MemoryUsage)[]): void {
+  const some = memory[1];
+  const all = memory.at(-1);
+  if (some === undefined || all === undefined) return;
+  const perViewer = (of: (usage: NodeJS.MemoryUsage) => number): string =>
+    ((of(all) - of(some)) / (all.viewers - some.viewers) / 1024).toFixed(0);
+  const sizes = memory.map(({ viewers, rss }) => `${viewers}: ${(rss / 2 ** 20).toFixed(1)} MiB`).join(", ");
+  console.log(
+    `  ${name}: memory after a collection ${sizes}; per viewer from ${some.viewers} to ${all.viewers}: ` +
+      `${perViewer(({ rss, heapTotal, heapUsed }) => rss - heapTotal + heapUsed)} KiB in use (target 100, SRS 540), ` +
+      `${perViewer(({ rss }) => rss)} KiB resident; heap ${perViewer(({ heapUsed }) => heapUsed)}, buffers ${perViewer(({ external }) => external)}`,
+  );
 }
 
 async function measureResidenceTimes(): Promise<void> {

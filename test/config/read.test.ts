@@ -63,6 +63,8 @@ test("an empty configuration has the contract's defaults: RTMP and HTTP on, WebR
     },
     play: { gopCache: true, gopCacheMaxFrames: 2500, queueLength: 30_000 },
     publish: { firstPacketTimeout: 20_000, normalTimeout: 5_000, grace: 10_000, takeover: "stale" },
+    security: { enabled: false, rules: [] },
+    httpRemux: { enabled: false, mount: "[vhost]/[app]/[stream].flv" },
   });
 });
 
@@ -261,15 +263,97 @@ test("reads keep_bframe and srs_log_level as what they mean here", () => {
   assert.match(complaints("vhost a { rtc { bframe drop; keep_bframe on; } }")[0] ?? "", /already set/);
 });
 
-test("says once what is switched on and not yet there, and what that means where it is dangerous", () => {
+test("says once what is switched on and not yet there", () => {
   const found = warnings(`
-    vhost a { hls { enabled on; hls_fragment 2; } security { enabled on; deny publish all; deny play all; } }
+    vhost a { hls { enabled on; hls_fragment 2; } }
     vhost b { hls { enabled on; hls_dispose 30; } dvr { enabled off; } }
   `);
-  assert.deepEqual(found, [
-    "x.conf:2: vhost.hls.enabled on: accepted, not yet in this version",
-    "x.conf:2: vhost.security.enabled on: accepted, not yet in this version: no rule holds, everybody may publish and play",
+  assert.deepEqual(found, ["x.conf:2: vhost.hls.enabled on: accepted, not yet in this version"]);
+});
+
+test("refuses to start without a protection that is switched on and not yet there", () => {
+  const dangerous = DIRECTIVE_PATHS.filter((path) => directiveAt(path)?.danger !== undefined);
+  for (const path of dangerous) {
+    assert.equal(directiveAt(path)?.status, "later", path);
+    const [, block, name] = path.split(".");
+    assert.match(
+      complaints(`\nvhost a { ${block} { ${name} on; } }`)[0] ?? "",
+      /^x\.conf:2: .* not yet in this version, and without it/,
+    );
+    assert.match(complaints("", { [environmentName(path)]: "on" })[0] ?? "", /^environment SRS_VHOST_.* not yet/);
+    assert.deepEqual(warnings(`vhost a { ${block} { ${name} off; } }`), []);
+  }
+});
+
+test("reads the rules of security in the order of the file, over both directives", () => {
+  const { security } = defaultVhost(`vhost __defaultVhost__ { security {
+    enabled on;
+    allow play 10.0.0.7;
+    deny play 10.0.0.0/8 2001:DB8::/32;
+    allow play all;
+    allow publish ::ffff:192.0.2.1;
+  } }`);
+  assert.equal(security.enabled, true);
+  assert.deepEqual(
+    security.rules.map(({ effect, action, network }) => `${effect} ${action} ${network}`),
+    ["allow play 10.0.0.7/32", "deny play 10.0.0.0/8", "deny play 2001:db8::/32", "allow play all", "allow publish 192.0.2.1/32"],
+  );
+});
+
+test("rules of the environment stand before those of the file, deny first", () => {
+  const environment = {
+    SRS_VHOST_SECURITY_ENABLED: "on",
+    SRS_VHOST_SECURITY_ALLOW: "play all publish 10.0.0.0/8",
+    SRS_VHOST_SECURITY_DENY: "play 192.0.2.1",
+  };
+  for (const text of ["", "vhost __defaultVhost__ { security { allow publish all; } }"]) {
+    const { rules } = defaultVhost(text, environment).security;
+    const last = text === "" ? [] : ["allow publish all"];
+    assert.deepEqual(
+      rules.map(({ effect, action, network }) => `${effect} ${action} ${network}`),
+      ["deny play 192.0.2.1/32", "allow play all", "allow publish 10.0.0.0/8", ...last],
+    );
+  }
+});
+
+test("says what is wrong with a rule of security", () => {
+  for (const [rule, expected] of [
+    ["allow", /got nothing$/],
+    ["allow all", /got "all"$/],
+    ["allow plya all", /got "plya"; did you mean "play"\?/],
+    ["deny play", /got nothing after "play"/],
+    ["deny play publish all", /got nothing after "play"/],
+    ["deny play 10.0.0.0/33", /got "10.0.0.0\/33" after "play"/],
+    ["deny play 10.0.0", /got "10.0.0" after "play"/],
+    ["deny play 10.0.0.1/", /got/],
+    ["deny play 2001:db8::/129", /got/],
+    ["deny play fe80::1%eth0", /got/],
+    ["deny play example.com", /got/],
+  ] as const) {
+    assert.match(complaints(`vhost a { security { ${rule}; } }`)[0] ?? "", expected, rule);
+  }
+});
+
+test("warns of security that lets nobody in, and of rules that do not hold", () => {
+  assert.deepEqual(warnings("vhost a { security { enabled on; allow publish all; deny play all; } }"), [
+    "vhost a: security is enabled and allows nobody to play",
   ]);
+  assert.match(warnings("vhost a { security { deny play all; } }")[0] ?? "", /is not enabled/);
+  assert.deepEqual(warnings("vhost a { security { enabled on; allow publish 10.0.0.1; allow play all; } }"), []);
+});
+
+test("the API's auth needs something to compare with", () => {
+  const { auth } = config("http_api { auth { enabled on; username admin; password $PASSWORD; } }", {
+    PASSWORD: "two words",
+  }).httpApi;
+  assert.deepEqual(auth, { enabled: true, username: "admin", password: "two words", token: "" });
+  assert.equal(config("http_api { auth { enabled on; token abc; } }").httpApi.auth.token, "abc");
+  assert.match(
+    complaints("http_api { auth { enabled on; } }")[0] ?? "",
+    /^x\.conf:1: http_api\.auth\.enabled on: nobody could get in/,
+  );
+  assert.match(complaints("http_api { auth { enabled on; username admin; } }")[0] ?? "", /password is missing/);
+  assert.match(complaints("", { SRS_HTTP_API_AUTH_ENABLED: "on" })[0] ?? "", /nobody could get in/);
 });
 
 test("warns of halves that do nothing", () => {
@@ -285,11 +369,11 @@ test("takes files that were written for SRS", () => {
   const { config: loaded, warnings: notes } = parseConfig(SRS_FILE, { file: "srs.conf", environment: {} });
   assert.equal(loaded.rtcServer.enabled, true);
   assert.equal(vhostFor(loaded, DEFAULT_VHOST).rtc.rtmpToRtc, true);
-  const warned = notes.filter(({ level }) => level === "warn").map(({ message }) => message.replace(/^\S+ /, ""));
-  assert.deepEqual(warned, [
-    "vhost.rtc.rtc_to_rtmp on: accepted, not yet in this version",
-    "vhost.http_remux.enabled on: accepted, not yet in this version",
-  ]);
+  const warned = notes.filter(({ level }) => level === "warn").map(({ message }) => message);
+  assert.ok(
+    warned.every((message) => message.endsWith("accepted, not yet in this version")),
+    warned.join("\n"),
+  );
   assert.match(notes.find(({ level }) => level === "info")?.message ?? "", /daemon .*srs_log_tank .*stats/);
 });
 

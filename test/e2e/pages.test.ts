@@ -1,12 +1,13 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
-import type { Browser, BrowserContextOptions, Page } from "playwright-core";
+import type { Browser, Page } from "playwright-core";
 
 import { HttpServer } from "../../gateway/http/server.js";
 import type { Stream } from "../../gateway/hub/types.js";
 import { FakeRtc, fakeOptions, fakeServices } from "../http/fake-services.js";
 import { chromiumPath, FAKE_GATEWAY, openBrowser } from "../support/page-browser.js";
+import { text, until, type VisitArguments, visitPage } from "../support/page-visit.js";
 
 const skip = chromiumPath === undefined && "no Chromium";
 const rtc = new FakeRtc();
@@ -26,39 +27,7 @@ after(async () => {
   await http.close();
 });
 
-/** Opens a page, fails the test on any script error, and closes it. */
-async function visit(
-  path: string,
-  work: (page: Page) => Promise<void>,
-  script = "",
-  options: BrowserContextOptions = {},
-): Promise<void> {
-  const context = await browser.newContext(options);
-  const page = await context.newPage();
-  const errors: string[] = [];
-  page.on("pageerror", (error) => errors.push(error.message));
-  page.on("console", (message) => {
-    if (message.type() === "error" && /Content Security Policy|Uncaught/.test(message.text())) errors.push(message.text());
-  });
-  if (script !== "") await page.addInitScript(script);
-  await page.goto(origin + path);
-  await work(page);
-  await context.close();
-  assert.deepEqual(errors, []);
-}
-
-const text = (page: Page, id: string) => page.locator(`#${id}`).textContent();
-
-/** Waits for a condition in the page. (`waitForFunction` evaluates in a way that the pages' security policy forbids.) */
-async function until(page: Page, condition: string, timeout = 10_000): Promise<void> {
-  const deadline = performance.now() + timeout;
-  while (!(await page.evaluate(condition))) {
-    if (performance.now() > deadline) {
-      assert.fail(`not within ${timeout} ms: ${condition}; the page says: ${await page.locator("main").textContent()}`);
-    }
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-}
+const visit = (...[path, work, script, options]: VisitArguments) => visitPage(browser, origin + path, work, script, options);
 
 test("plays by itself, shows figures, plays sound after a tap, and gives the session back", { skip }, async () => {
   await visit(

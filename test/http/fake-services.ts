@@ -3,13 +3,19 @@
 import type { HttpOptions } from "../../gateway/http/server.js";
 import type { HttpLog, HttpServices, RtcService, SessionAnswer, SessionOffer } from "../../gateway/http/services.js";
 import type { Client, Stream } from "../../gateway/hub/types.js";
+import { Refusal } from "../../gateway/media/errors.js";
 
+import { SystemClock } from "../../gateway/system-clock.js";
+
+export const NO_AUTH = { enabled: false, username: "", password: "", token: "" };
 export const ANSWER = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n";
 
 export class FakeRtc implements RtcService {
   readonly offers: SessionOffer[] = [];
   readonly closed: { id: string; reason: string }[] = [];
   readonly sessions = new Set<string>();
+  readonly generations = new Map<string, number>();
+  readonly fragments: string[] = [];
   /** What `play` does; default: answers. */
   onPlay: (offer: SessionOffer) => Promise<SessionAnswer> = async () => ({
     id: `session-${++this.#count}-abcdefgh`,
@@ -24,8 +30,21 @@ export class FakeRtc implements RtcService {
     return answer;
   }
 
-  hasSession(id: string): boolean {
-    return this.sessions.has(id);
+  async publish(offer: SessionOffer): Promise<SessionAnswer> {
+    return this.play(offer);
+  }
+
+  iceGeneration(id: string): number | undefined {
+    return this.sessions.has(id) ? (this.generations.get(id) ?? 0) : undefined;
+  }
+
+  /** A fragment with `ice-pwd` restarts. */
+  updateIce(id: string, fragment: string): string | undefined {
+    if (!fragment.startsWith("a=")) throw new Refusal("bad-request", "SDP fragment: no");
+    this.fragments.push(fragment);
+    if (!fragment.includes("a=ice-pwd:")) return undefined;
+    this.generations.set(id, (this.generations.get(id) ?? 0) + 1);
+    return "a=ice-lite\r\n";
   }
 
   closeSession(id: string, reason: string): boolean {
@@ -51,7 +70,16 @@ export class FakeLog implements HttpLog {
 export function fakeServices(rtc: RtcService | undefined, streams: Stream[] = [], clients: Client[] = []): HttpServices {
   return {
     rtc,
-    hub: { streams: () => streams, clients: () => clients },
+    hub: {
+      streams: () => streams,
+      clients: () => clients,
+      find: () => undefined,
+      totals: { clients: 3, refused: 1, sent: 2000, received: 1000 },
+      play: async () => {
+        throw new Refusal("not-live", "the made-up hub plays nothing");
+      },
+    },
+    vhosts: () => [{ name: "__defaultVhost__", enabled: true }],
     version: "1.2.3",
     serverId: "vid-test",
     serviceId: "run-test",
@@ -63,11 +91,17 @@ const ANY_PORT = [{ host: "127.0.0.1", port: 0 }];
 
 export function fakeOptions(rtc: RtcService | undefined, changes: Partial<HttpOptions> = {}): HttpOptions {
   return {
-    httpApi: { enabled: true, listen: ANY_PORT, crossdomain: true, https: HTTPS },
+    httpApi: { enabled: true, listen: ANY_PORT, crossdomain: true, auth: NO_AUTH, https: HTTPS },
     httpServer: { enabled: true, listen: ANY_PORT, dir: "", crossdomain: true, https: HTTPS },
     maxConnections: 100,
     services: fakeServices(rtc),
     log: new FakeLog(),
+    clock: new SystemClock(),
+    vhost: (name) => ({
+      name,
+      httpRemux: { enabled: true, mount: "[vhost]/[app]/[stream].flv" },
+      play: { queueLength: 30_000 },
+    }),
     ...changes,
   };
 }

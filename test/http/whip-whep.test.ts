@@ -103,7 +103,7 @@ const REQUESTS: readonly [what: string, request: InjectOptions, status: number, 
   ["with a line break in eip", post(`${WHEP}?eip=192.0.2.1%0d%0aa=x`), 400, "bad-request"],
   ["with nine addresses in eip", post(`${WHEP}?eip=${Array(9).fill("192.0.2.1").join(",")}`), 400, "bad-request"],
   ["with a hostile codec", post(`${WHEP}?codec=%3Cscript%3E`), 400, "bad-request"],
-  ["to WHIP, which is not there yet", post("/rtc/v1/whip/"), 503, "unavailable"],
+  ["to WHIP", post("/rtc/v1/whip/"), 201],
   ["GET of the endpoint", { method: "GET", url: WHEP }, 204],
   ["GET of the endpoint without slash", { method: "GET", url: "/rtc/v1/whep" }, 204],
   ["GET of the WHIP endpoint", { method: "GET", url: "/rtc/v1/whip/" }, 204],
@@ -183,17 +183,54 @@ test("DELETE ends the session whatever If-Match says, a second one finds nothing
   const url = String((await app.inject(post())).headers.location);
   assert.equal((await app.inject({ method: "GET", url })).statusCode, 204);
   assert.equal((await app.inject({ method: "HEAD", url })).statusCode, 204);
-  const patch = await app.inject({
-    method: "PATCH",
-    url,
-    payload: "a=ice-ufrag:x",
-    headers: { "content-type": "application/trickle-ice-sdpfrag" },
-  });
-  assert.equal(patch.statusCode, 405);
-  assert.ok(patch.headers.allow);
   assert.equal((await app.inject({ method: "DELETE", url, headers: { "if-match": '"stale"' } })).statusCode, 200);
   assert.equal(rtc.closed.length, 1);
   assert.equal((await app.inject({ method: "DELETE", url: `${url}/` })).statusCode, 404);
+});
+
+test("PATCH: candidates and ICE restarts under the entity tag of the ICE session", async () => {
+  const rtc = new FakeRtc();
+  const app = await makeApp(rtc);
+  const created = await app.inject(post("/rtc/v1/whip/"));
+  const url = String(created.headers.location);
+  const first = String(created.headers.etag);
+  const patch = (payload: string, ifMatch: string | undefined, type = "application/trickle-ice-sdpfrag; charset=utf-8") =>
+    app.inject({
+      method: "PATCH",
+      url,
+      payload,
+      headers: { "content-type": type, ...(ifMatch !== undefined && { "if-match": ifMatch }) },
+    });
+  const candidates = "a=ice-ufrag:abcd\r\n";
+  const restart = "a=ice-ufrag:efgh\r\na=ice-pwd:x\r\n";
+
+  assert.equal((await patch(candidates, undefined)).statusCode, 428);
+  assert.equal((await patch(candidates, '"another"')).statusCode, 412);
+  assert.equal((await patch(candidates, `W/${first}`)).statusCode, 412, "a weak tag never matches");
+  const wrong = await patch(candidates, first, "application/sdp");
+  assert.equal(wrong.statusCode, 415);
+  assert.equal(wrong.headers["accept-patch"], "application/trickle-ice-sdpfrag");
+  assert.equal((await patch("nonsense", first)).statusCode, 400);
+  assert.deepEqual(rtc.fragments, []);
+
+  const taken = await patch(candidates, `"another", ${first}`);
+  assert.equal(taken.statusCode, 204);
+  assert.equal(taken.body, "");
+  assert.equal(taken.headers.etag, undefined);
+
+  for (const star of ['"*"', "*"]) {
+    const restarted = await patch(restart, star);
+    assert.equal(restarted.statusCode, 200);
+    assert.equal(restarted.headers["content-type"], "application/trickle-ice-sdpfrag");
+    assert.equal(restarted.body, "a=ice-lite\r\n");
+    const second = String(restarted.headers.etag);
+    assert.notEqual(second, first);
+    assert.equal((await patch(candidates, first)).statusCode, 412);
+    assert.equal((await patch(candidates, second)).statusCode, 204);
+  }
+  const options = await app.inject({ method: "OPTIONS", url });
+  assert.match(String(options.headers.allow), /PATCH/);
+  assert.equal(options.headers["accept-patch"], "application/trickle-ice-sdpfrag");
 });
 
 test("HEAD of the WHEP endpoint names the type and has no body", async () => {

@@ -149,3 +149,37 @@ test("follows the clock of a publisher of packets", () => {
   assert.equal(lane.wallTimeOf("video", 4_590_000), 8000);
   assert.equal(lane.timestampAt("video", 6000), 4_410_000);
 });
+
+test("forgets the group before the newest key frame after a while, not at once", () => {
+  let now = 0;
+  const lane = packetLane({ now: () => now, asked: [] });
+  for (let i = 0; i < 1_000; i++) {
+    lane.write([mediaPacket(i, { key: i % 100 === 0 })]);
+    now += 40;
+  }
+  assert.equal(lane.keyFrameStart, 900);
+  assert.ok(lane.find("video", 900) !== undefined);
+  assert.ok(lane.find("video", 899) === undefined, "its key frame came 4 s ago");
+  now += 1;
+  lane.write([mediaPacket(1_000, { key: true })]);
+  now += 2_900;
+  lane.write([mediaPacket(1_001)]);
+  assert.ok(lane.find("video", 950) !== undefined, "may still be asked for");
+  now += 200;
+  lane.write([mediaPacket(1_002)]);
+  assert.equal(lane.find("video", 999), undefined);
+  assert.equal(lane.keyFrameStart, 1_000);
+});
+
+test("forgets what a publisher announced when the next one begins, but not what viewers were promised", () => {
+  const lane = packetLane();
+  const sink = new Collector<PacketBatch>();
+  lane.setTrack({ kind: "video", codec: "h264", clockRate: 90_000, formatParameters: "" });
+  lane.setTimeReference("video", { timestamp: 90_000, wallTime: 5000 });
+  lane.add(sink);
+  lane.restart();
+  assert.equal(lane.track("video"), undefined);
+  assert.equal(lane.timestampAt("video", 6000), 90_000);
+  lane.setTrack({ kind: "video", codec: "vp8", clockRate: 90_000, formatParameters: "" });
+  assert.match(sink.closed ?? "", /vp8 now, it was h264/);
+});

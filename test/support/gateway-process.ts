@@ -38,6 +38,17 @@ export type GatewayOptions = {
 export const ROOT = fileURLToPath(new URL("../../../", import.meta.url)); // of dist/test/support
 export const MAIN = join(ROOT, "dist/gateway/main.js");
 
+/** What `npm start` and the command's first line give node. */
+const START_ARGUMENTS = ["--max-semi-space-size=2"];
+
+/** Node arguments with which a gateway collects its garbage and tells its memory at SIGUSR2. */
+export const MEASURE_MEMORY: readonly string[] = [
+  "--expose-gc",
+  "--import",
+  `data:text/javascript,process.on("SIGUSR2",()=>{gc();gc();console.log("memory-usage "+JSON.stringify(process.memoryUsage()))})`,
+];
+const MEMORY_LINE = /^memory-usage /;
+
 export class GatewayProcess {
   readonly ports: Ports;
   readonly child: Child;
@@ -55,7 +66,11 @@ export class GatewayProcess {
     const folder = mkdtempSync(join(tmpdir(), "sluice-e2e-"));
     const file = join(folder, "gateway.conf");
     writeFileSync(file, options.config?.(ports) ?? configText(ports, options));
-    const child = new Child("node", [...(options.nodeArguments ?? []), MAIN, "-c", file], options.environment);
+    const child = new Child(
+      "node",
+      [...START_ARGUMENTS, ...(options.nodeArguments ?? []), MAIN, "-c", file],
+      options.environment,
+    );
     const gateway = new GatewayProcess(ports, child, folder);
     try {
       await eventually("the gateway answers", () => {
@@ -80,6 +95,10 @@ export class GatewayProcess {
 
   whepUrl(stream = "livestream", app = "live"): string {
     return `http://127.0.0.1:${this.ports.api}/rtc/v1/whep/?app=${app}&stream=${stream}`;
+  }
+
+  whipUrl(stream = "livestream", query = "", app = "live"): string {
+    return `http://127.0.0.1:${this.ports.api}/rtc/v1/whip/?app=${app}&stream=${stream}${query}`;
   }
 
   pageUrl(query = "", page = "players/whep.html"): string {
@@ -119,6 +138,14 @@ export class GatewayProcess {
 
   openFiles(): ReturnType<typeof openFilesOf> {
     return openFilesOf(this.pid);
+  }
+
+  /** Memory after a garbage collection, in bytes. Only for one started with MEASURE_MEMORY. */
+  async memory(): Promise<NodeJS.MemoryUsage> {
+    const seen = this.child.lines(MEMORY_LINE).length;
+    this.child.process.kill("SIGUSR2");
+    const line = await eventually("memory is told", () => this.child.lines(MEMORY_LINE)[seen]);
+    return JSON.parse(line.replace(MEMORY_LINE, "")) as NodeJS.MemoryUsage;
   }
 
   /** Ends it. @throws Error when it does not end in time by itself, with code 0, or leaves a child */

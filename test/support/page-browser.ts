@@ -32,13 +32,13 @@ export async function openBrowser(): Promise<Browser> {
 
 /**
  * Script for `addInitScript`: requests to a session endpoint are answered by a peer connection in the page itself, which sends a
- * moving canvas and a tone. `window.fakeGateway` holds what was asked and says how to answer: `{ posts, deletes, live, gone, pause(isPaused) }`.
- * A DELETE goes on to the real server too.
+ * moving canvas and a tone, or takes what a publisher sends. `window.fakeGateway` holds what was asked and says how to answer:
+ * `{ posts, deletes, offers, live, busy, gone, pause(isPaused) }`. A DELETE goes on to the real server too.
  */
 export const FAKE_GATEWAY = `
 (() => {
   const realFetch = window.fetch.bind(window);
-  const fake = (window.fakeGateway = { posts: 0, deletes: 0, live: true, gone: false, peers: [] });
+  const fake = (window.fakeGateway = { posts: 0, deletes: 0, offers: [], live: true, busy: false, gone: false, peers: [] });
   fake.pause = async (isPaused) => {
     for (const sender of fake.peers.flatMap((pc) => pc.getSenders())) {
       const parameters = sender.getParameters();
@@ -46,21 +46,24 @@ export const FAKE_GATEWAY = `
       await sender.setParameters(parameters);
     }
   };
-  const problem = (status, code, detail, headers) => new Response(JSON.stringify({ type: "urn:sluice:problem:" + code, title: "Nobody is publishing this stream", status, detail }), { status, headers });
+  const problem = (status, code, title, detail, headers) => new Response(JSON.stringify({ type: "urn:sluice:problem:" + code, title, status, detail }), { status, headers });
   window.fetch = async (input, init = {}) => {
     const url = String(input?.url ?? input);
-    if (!url.includes("/rtc/v1/whep/")) return realFetch(input, init);
+    const kind = /\\/rtc\\/v1\\/(whip|whep)\\//.exec(url)?.[1];
+    if (kind === undefined) return realFetch(input, init);
     if (init.method === "DELETE") { fake.deletes++; realFetch(input, init).catch(() => {}); return new Response(null, { status: 200 }); }
     if (init.method !== "POST") return new Response(null, { status: fake.gone ? 404 : 204 });
     fake.posts++;
-    if (!fake.live) return problem(409, "not-live", "nobody publishes", { "Retry-After": "1" });
+    fake.offers.push({ url, sdp: init.body });
+    if (kind === "whep" && !fake.live) return problem(409, "not-live", "Nobody is publishing this stream", "nobody publishes", { "Retry-After": "1" });
+    if (kind === "whip" && fake.busy) return problem(409, "busy", "Somebody else is publishing this stream", "A camera is.", { "Retry-After": "1" });
     const pc = new RTCPeerConnection();
     fake.peers.push(pc);
-    for (const track of media().getTracks()) pc.addTrack(track);
+    if (kind === "whep") for (const track of media().getTracks()) pc.addTrack(track);
     await pc.setRemoteDescription({ type: "offer", sdp: init.body });
     await pc.setLocalDescription(await pc.createAnswer());
     while (pc.iceGatheringState !== "complete") await new Promise((resolve) => pc.addEventListener("icegatheringstatechange", resolve, { once: true }));
-    const response = new Response(pc.localDescription.sdp, { status: 201, headers: { Location: "/rtc/v1/whep/fake-session" } });
+    const response = new Response(pc.localDescription.sdp, { status: 201, headers: { Location: "/rtc/v1/" + kind + "/fake-session" } });
     Object.defineProperty(response, "url", { value: new URL(url, location.href).href });
     return response;
   };

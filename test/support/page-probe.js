@@ -144,7 +144,8 @@
       await source.play();
       const sender = new RTCPeerConnection();
       this.sender = sender;
-      for (const track of source.captureStream().getTracks()) sender.addTrack(track);
+      const captured = source.captureStream();
+      for (const track of captured.getTracks()) sender.addTrack(track, captured); // one stream: only then are lips aligned
       const preferred = RTCRtpReceiver.getCapabilities("video").codecs.filter(({ mimeType }) => /H264/i.test(mimeType));
       for (const transceiver of sender.getTransceivers()) {
         if (transceiver.sender.track.kind === "video") transceiver.setCodecPreferences(preferred);

@@ -79,7 +79,7 @@ export class PublisherWorld {
         close: () => {},
       },
     });
-    const publisher = new Publisher({ audio, video, stream: publication.stream, cname: "test", random: () => 0x77777777 });
+    const publisher = new Publisher({ audio, video, publication, cname: "test", random: () => 0x77777777 });
     const session: Session = { publisher, publication, open: true };
     const arm = (): void => {
       session.wake?.cancel();

@@ -141,6 +141,8 @@ class FakeDtlsTransport implements DtlsTransport {
     return { local: keys, remote: keys };
   }
 
+  settle(): void {}
+
   close(): void {
     if (this.#isFreed) return;
     this.#isFreed = true;

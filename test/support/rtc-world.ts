@@ -14,10 +14,23 @@ import { peer, RecordingSource } from "./frames.js";
 import { type LinkFaults, LossyPipe } from "./lossy-link.js";
 import { createFakeReceiver, FakeDtls, FakeEgress } from "./rtc-fakes.js";
 import { TestPeer } from "./rtc-peer.js";
+import { RtpPublisher, type RtpPublisherOptions } from "./rtp-publisher.js";
 
 export const NAME = { vhost: "__defaultVhost__", app: "live", stream: "livestream" };
 const OFFERS = fileURLToPath(new URL("../../../test/offers/", import.meta.url));
 export const offerOf = (client: string): string => readFileSync(`${OFFERS}${client}-whep-offer.sdp`, "utf8");
+
+/** What RtpPublisher sends: H.264 on 102 with RTX on 103, Opus on 111, transport-wide numbers on 3, mid on 4. */
+export const WHIP_OFFER = readFileSync(`${OFFERS}chromium156-whip-offer.sdp`, "utf8").replace("rtpmap:108 H264", "rtpmap:108 X");
+
+export type WorldPublisher = {
+  readonly id: string;
+  readonly peer: TestPeer;
+  readonly source: RtpPublisher;
+  readonly up: LossyPipe;
+  /** Its packets come from another port from now on, as after a change of the network. */
+  move(): void;
+};
 
 export type WorldPeer = TestPeer & { readonly id: string; readonly up: LossyPipe; readonly down: LossyPipe };
 
@@ -36,14 +49,19 @@ export class RtcWorld {
   #nextPort = 20_000;
 
   constructor(
-    options: { readonly maxSessions?: number; readonly grace?: number; readonly config?: (config: Config) => Config } = {},
+    options: {
+      readonly maxSessions?: number;
+      readonly grace?: number;
+      readonly takeover?: "on" | "stale" | "off";
+      readonly config?: (config: Config) => Config;
+    } = {},
   ) {
     const { config } = parseConfig("rtc_server { enabled on; } vhost __defaultVhost__ { rtc { enabled on; } }");
     const { clock } = this;
     const log = (fields: object, message: string): void => void this.logged.push({ fields, message });
     this.hub = new LiveHub({
       clock,
-      vhost: (name) => ({ name, gopCacheFrames: 2500, grace: options.grace ?? 0, takeover: "on" }),
+      vhost: (name) => ({ name, gopCacheFrames: 2500, grace: options.grace ?? 0, takeover: options.takeover ?? "on" }),
     });
     this.rtc = new RtcServer({
       config: options.config?.(config) ?? config,
@@ -100,6 +118,64 @@ export class RtcWorld {
     });
     this.routes.set(`${address.address}:${address.port}`, (datagram) => down.send(datagram));
     return Object.assign(peerOf, { id, up, down });
+  }
+
+  /** A publisher whose offer was answered and whose connection stands. */
+  async publishBy(
+    options: RtpPublisherOptions & {
+      readonly offer?: Partial<RtcOffer>;
+      readonly faults?: LinkFaults;
+      readonly connect?: boolean;
+    } = {},
+  ): Promise<WorldPublisher> {
+    const { offer: more, faults = { delay: 1 }, connect = true, ...source } = options;
+    const offer = { ...this.offer(), sdp: WHIP_OFFER, ...more };
+    const { id, sdp } = await this.rtc.publish(offer);
+    const address = { socket: 0, address: "198.51.100.2", port: this.#nextPort++ };
+    const up = new LossyPipe(this.clock, address.port, faults, (datagram) => this.receive(datagram, { ...address }));
+    const down = new LossyPipe(this.clock, address.port + 1, faults, (datagram) => {
+      const [first = 0, type = 0] = datagram;
+      if (first >= 128 && type >= 192 && type <= 223) rtp.receive(datagram);
+      else peerOf.receive(datagram);
+    });
+    const peerOf = new TestPeer({
+      clock: this.clock,
+      answer: sdp,
+      usernameFragment: /a=ice-ufrag:(\S+)/.exec(offer.sdp)?.[1] ?? "",
+      send: (datagram) => up.send(datagram),
+      nacks: false,
+    });
+    const rtp = new RtpPublisher(this.clock, (packet) => up.send(packet), source);
+    const listen = (): void => void this.routes.set(`${address.address}:${address.port}`, (datagram) => down.send(datagram));
+    listen();
+    if (connect) {
+      peerOf.start();
+      this.clock.advance(200);
+    }
+    return {
+      id,
+      peer: peerOf,
+      source: rtp,
+      up,
+      move: () => {
+        this.routes.delete(`${address.address}:${address.port}`);
+        address.port = this.#nextPort++;
+        listen();
+      },
+    };
+  }
+
+  /** A peer for an answer to an ICE restart, at an address of its own. */
+  peerFor(answer: string, usernameFragment: string): TestPeer {
+    const address = { socket: 0, address: "198.51.100.3", port: this.#nextPort++ };
+    const peerOf = new TestPeer({
+      clock: this.clock,
+      answer,
+      usernameFragment,
+      send: (datagram) => this.receive(datagram, address),
+    });
+    this.routes.set(`${address.address}:${address.port}`, (datagram) => peerOf.receive(datagram));
+    return peerOf;
   }
 
   /** Moves time on, a picture at each frame time. */

@@ -1,0 +1,79 @@
+// What every offer goes through before its session is made, viewer's or publisher's: limits, ICE credentials, candidates.
+
+import { randomBytes } from "node:crypto";
+
+import { type Config, vhostFor } from "../config/config.js";
+import type { StreamName } from "../hub/types.js";
+import { Refusal } from "../media/errors.js";
+import { addressBytes } from "./address.js";
+import { gatherCandidates } from "./candidates.js";
+import type { RtcMachine } from "./network.js";
+import type { Candidate, IceCredentials } from "./sdp-answer.js";
+
+/** An offer as it comes from HTTP; the fields are described where HTTP reads them. */
+export type RtcOffer = {
+  readonly name: StreamName;
+  readonly sdp: string;
+  /** The client's address without port. */
+  readonly address: string;
+  readonly parameters: string;
+  /** Host of the API request, a candidate when `api_as_candidates` is on; empty when unknown. */
+  readonly apiHost: string;
+  /** `?eip=`: replaces every other candidate. */
+  readonly candidates: readonly string[];
+  readonly iceUsernameFragment?: string;
+  readonly icePassword?: string;
+  /** The only codec a publisher is to send; viewers get what the publisher sends. Lower case. */
+  readonly videoCodec?: string;
+  readonly audioCodec?: string;
+  readonly pageUrl?: string;
+  /** Play before publish: the viewer waits for the publisher. Default false. */
+  readonly mayWait?: boolean;
+};
+
+/** @throws Refusal when WebRTC is off for the vhost */
+export function checkVhost(config: Config, name: StreamName): void {
+  if (!vhostFor(config, name.vhost).rtc.enabled) throw new Refusal("unavailable", "WebRTC is switched off (rtc.enabled)");
+}
+
+/** Ours: random, unless the offer's query asks for certain ones. @throws Refusal */
+export function chooseCredentials(
+  asked: { readonly iceUsernameFragment?: string; readonly icePassword?: string },
+  isTaken: (usernameFragment: string) => boolean,
+): IceCredentials {
+  const usernameFragment = asked.iceUsernameFragment ?? randomBytes(6).toString("base64");
+  const password = asked.icePassword ?? randomBytes(24).toString("base64");
+  if (!/^[A-Za-z0-9+/]{4,32}$/.test(usernameFragment))
+    throw new Refusal("bad-request", "ice-ufrag: 4 to 32 letters, digits, + or /");
+  if (!/^[A-Za-z0-9+/]{22,32}$/.test(password)) throw new Refusal("bad-request", "ice-pwd: 22 to 32 letters, digits, + or /");
+  if (isTaken(usernameFragment)) throw new Refusal("bad-request", "this ice-ufrag is in use");
+  return { usernameFragment, password };
+}
+
+/** @param port of the media sockets @throws Refusal when there is none */
+export async function candidatesFor(offer: RtcOffer, config: Config, machine: RtcMachine, port: number): Promise<Candidate[]> {
+  const { rtcServer } = config;
+  const apiHosts: string[] = [];
+  if (rtcServer.apiAsCandidates && offer.candidates.length === 0 && offer.apiHost !== "") {
+    if (addressBytes(offer.apiHost) !== undefined) {
+      apiHosts.push(offer.apiHost);
+    } else {
+      if (rtcServer.resolveApiDomain) apiHosts.push(...(await machine.resolve(offer.apiHost)));
+      if (rtcServer.keepApiDomain) apiHosts.push(offer.apiHost);
+    }
+  }
+  const hosts = rtcServer.listen.map((listen) => listen.host);
+  const candidates = gatherCandidates({
+    requested: offer.candidates,
+    configured: rtcServer.candidate,
+    detect: rtcServer.useAutoDetectNetworkIp,
+    family: rtcServer.ipFamily,
+    interfaces: machine.interfaceAddresses(),
+    apiHosts,
+    port,
+    boundTo: hosts.every((host) => host !== undefined) ? hosts.filter((host) => host !== undefined) : [],
+  });
+  if (candidates.length === 0)
+    throw new Refusal("unavailable", "no address to reach this gateway at is known (rtc_server.candidate)");
+  return candidates;
+}

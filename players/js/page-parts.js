@@ -1,0 +1,140 @@
+// What the pages of players and publishers share: words for a connection's troubles, and how figures are written.
+
+export const element = (id) => document.getElementById(id);
+
+/** Milliseconds after which a state that should be short is explained. */
+export const EXPLAIN_AFTER = 3_000;
+
+/** Writes only what has changed: a live region would be read out again. */
+export function setText(target, text) {
+  if (target.textContent !== text) target.textContent = text;
+}
+
+/** Writes figures by the id of their place; undefined is a dash. */
+export function setFigures(figures) {
+  for (const [id, text] of Object.entries(figures)) setText(element(id), text ?? "–");
+}
+
+/** A dash in every place. */
+export function emptyFigures() {
+  for (const place of document.querySelectorAll(".figures dd, .figures dd > span"))
+    if (place.childElementCount === 0) setText(place, "–");
+}
+
+/** The bar's word and colour, and the words on the stage; no title: nothing covers the picture. */
+export function showWords({ word, tone }, [title, text]) {
+  const label = element("state");
+  setText(label, word);
+  label.dataset.tone = tone;
+  element("notice").hidden = title === undefined;
+  setText(element("notice-title"), title ?? "");
+  setText(element("notice-text"), text ?? "");
+  element("notice-text").hidden = text === undefined;
+}
+
+/**
+ * Words for the states that every session has: asking, connecting, securing, lost, failed.
+ *
+ * @param {number} age milliseconds the state has lasted
+ * @returns {[title?: string, text?: string]}
+ */
+export function explainSession(state, detail, age) {
+  const late = age > EXPLAIN_AFTER;
+  const origin = originOf(detail.url);
+  const again = "It is tried again by itself.";
+  switch (state) {
+    case "asking":
+      return late ? [`No answer from ${origin} yet`, reachHelp(detail.url)] : ["Connecting …"];
+    case "connecting":
+      return late ? ["The gateway answered, but no packet comes through", triedText(detail)] : ["Connecting …"];
+    case "securing":
+      return late
+        ? ["Packets come through, but the encrypted handshake (DTLS) does not end", triedText(detail)]
+        : ["Connecting …"];
+    case "lost":
+      if (detail.step === "asking" && detail.status === undefined)
+        return [`No answer from ${origin}`, `${detail.reason} ${reachHelp(detail.url)} ${again}`];
+      if (detail.step === "connecting")
+        return ["The gateway answered, but no packet came through", `${triedText(detail)} ${again}`];
+      if (detail.step === "securing") return ["Packets came through, but the encrypted handshake (DTLS) did not end", again];
+      if (detail.status !== undefined) return [`${detail.title} (${detail.status})`, `${detail.reason ?? ""} ${again}`];
+      return ["The connection was lost", `${detail.reason ?? ""} ${again}`];
+    case "failed":
+      return detail.status === undefined
+        ? ["This cannot be done", detail.reason]
+        : [`${detail.title} (${detail.status})`, detail.reason];
+  }
+  return [];
+}
+
+function reachHelp(url) {
+  const { protocol } = new URL(url);
+  if (window.location.protocol === "https:" && protocol === "http:")
+    return "This page came by https, so the browser lets it talk to https addresses only.";
+  return "Is the gateway running, and is this port open?";
+}
+
+function triedText({ candidates = [] }) {
+  if (candidates.length === 0) return "Its answer names no address to send to.";
+  const shown = candidates.slice(0, 4).join(", ");
+  const more = candidates.length > 4 ? ` and ${candidates.length - 4} more` : "";
+  return `Tried: ${shown}${more}. Is that address right, and is the UDP port open?`;
+}
+
+function originOf(url) {
+  return url === undefined ? "" : new URL(url).origin;
+}
+
+/** A stream's name for people: `live/livestream`. */
+export function nameOf(url) {
+  const { searchParams } = new URL(url);
+  return `${searchParams.get("app") ?? "live"}/${searchParams.get("stream") ?? "livestream"}`;
+}
+
+/** The address in a field, or undefined after the browser has said what is wrong with it. */
+export function addressIn(field) {
+  try {
+    return new URL(field.value, window.location.href).href;
+  } catch {
+    field.reportValidity();
+    return undefined;
+  }
+}
+
+export function bitrateText(bitrate) {
+  if (bitrate === undefined) return undefined;
+  return bitrate >= 1e6 ? `${(bitrate / 1e6).toFixed(2)} Mbit/s` : `${(bitrate / 1e3).toFixed(0)} kbit/s`;
+}
+
+export function fpsText(framesPerSecond) {
+  return framesPerSecond === undefined ? undefined : `${framesPerSecond.toFixed(1)} fps`;
+}
+
+export function sizeText({ width, height }) {
+  return width > 0 ? `${width} × ${height}` : undefined;
+}
+
+export function lossText(loss, lost) {
+  return loss === undefined ? undefined : `${(loss * 100).toFixed(loss > 0 && loss < 0.1 ? 2 : 0)} % (${lost})`;
+}
+
+export function millisecondsText(seconds) {
+  return seconds === undefined ? undefined : `${(seconds * 1000).toFixed(seconds < 0.01 ? 1 : 0)} ms`;
+}
+
+/** The candidate pair in use: from here to the gateway. */
+export function pairText(pair) {
+  return pair?.remote && `${endpoint(pair.local)} → ${endpoint(pair.remote)}, ${pair.remote.protocol?.toUpperCase()}`;
+}
+
+function endpoint(candidate) {
+  const { address = "here", port } = candidate ?? {};
+  return `${address.includes(":") ? `[${address}]` : address}:${port ?? "?"}`;
+}
+
+/** Loudness is heard in decibels: 60 of them span the meter. @param {number | undefined} level 0 to 1 */
+export function showMeter(level) {
+  const shown = level > 0 ? Math.max(0, 1 + (20 * Math.log10(level)) / 60) : 0;
+  element("level").style.transform = `scaleX(${shown.toFixed(3)})`;
+  element("meter").setAttribute("aria-label", level === undefined ? "no sound" : `${Math.round(shown * 100)} percent`);
+}

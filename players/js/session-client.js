@@ -1,0 +1,155 @@
+// What a viewer and a publisher by WebRTC share: a session that is made again and again until somebody stops it.
+
+import { httpSignaling } from "./signaling.js";
+import { sleep } from "./timing.js";
+
+/** Milliseconds from the answer to a connection. */
+export const CONNECT_TIMEOUT = 15_000;
+/** Milliseconds between tries when the gateway does not say, growing. */
+const BACKOFF = [500, 1_000, 2_000, 3_000, 5_000];
+
+/**
+ * Events: `state`, and `stats` once a second while a connection is there.
+ *
+ * Heirs have a method `attempt(url, signal)`: one session from offer to end; it resolves to what state it leaves, and why.
+ */
+export class SessionClient extends EventTarget {
+  state = "stopped";
+  /** What there is to say about the state: `{ url, reason?, status?, title?, candidates?, retryAt? }`. */
+  detail = {};
+  /** When the state was entered, by performance.now(). */
+  since = performance.now();
+  /** @type {RTCPeerConnection | undefined} */
+  pc;
+  /** URL of the session at the gateway. @type {string | undefined} */
+  session;
+  /** The newest figures. */
+  stats;
+  /** Milliseconds from the start of the attempt to media that flows. @type {number | undefined} */
+  joinTime;
+  /** @type {import("./signaling.js").Signaling} */
+  signaling;
+  #stopping;
+
+  constructor(signaling = httpSignaling) {
+    super();
+    this.signaling = signaling;
+  }
+
+  /** Keeps a session with that URL until `stop`; one that runs already is stopped first. @param {string} url */
+  start(url) {
+    this.stop();
+    this.#stopping = new AbortController();
+    this.#run(url, this.#stopping.signal);
+  }
+
+  /** Ends the session and tells the gateway, also while the page is going away. */
+  stop() {
+    this.#stopping?.abort();
+    this.#stopping = undefined;
+    this.#leave();
+    this.enter("stopped", {});
+  }
+
+  async #run(url, signal) {
+    for (let failures = 0; !signal.aborted; ) {
+      const outcome = await this.#try(url, signal);
+      if (signal.aborted) return;
+      this.#leave();
+      failures = outcome.hadMedia ? 0 : failures + 1;
+      const delay = outcome.retryAfter ?? BACKOFF[Math.min(failures, BACKOFF.length) - 1] ?? 0;
+      this.enter(outcome.state, { url, ...outcome, retryAt: performance.now() + delay });
+      if (outcome.state === "failed") return;
+      await sleep(delay, signal);
+    }
+  }
+
+  async #try(url, signal) {
+    if (typeof RTCPeerConnection === "undefined") return { state: "failed", reason: "This browser has no WebRTC." };
+    this.joinTime = undefined;
+    // Waiting states keep their words until there are news.
+    if (!["waiting", "busy", "lost"].includes(this.state)) this.enter("asking", { url });
+    try {
+      return await this.attempt(url, signal);
+    } catch (error) {
+      return { state: "failed", reason: String(error?.message ?? error) };
+    }
+  }
+
+  /** Sends the local description. @returns true when the answer is in place, else the outcome of the attempt */
+  async exchange(pc, url, signal, change = (sdp) => sdp) {
+    const answer = await this.signaling.offer(url, pc.localDescription.sdp, signal);
+    if (signal.aborted) {
+      this.signaling.discard(answer.session);
+      return { state: "stopped" };
+    }
+    if (answer.sdp === undefined) return answer;
+    this.session = answer.session;
+    this.enter("connecting", { url, candidates: candidatesOf(answer.sdp) });
+    await pc.setRemoteDescription({ type: "answer", sdp: change(answer.sdp) });
+    return true;
+  }
+
+  /** Changes the state and tells the page. */
+  enter(state, detail) {
+    if (state !== this.state) this.since = performance.now();
+    this.state = state;
+    this.detail = detail;
+    this.dispatchEvent(new Event("state"));
+  }
+
+  #leave() {
+    this.pc?.close();
+    this.pc = undefined;
+    this.signaling.discard(this.session);
+    this.session = undefined;
+  }
+}
+
+/** @returns {"connecting" | "securing" | "connected"} how far a connection has come */
+export function stepOf(pc) {
+  if (pc.connectionState === "connected") return "connected";
+  const ice = pc.iceConnectionState;
+  return ice === "connected" || ice === "completed" ? "securing" : "connecting";
+}
+
+/** @returns {boolean} whether a connection will never carry anything again */
+export function hasEnded(pc) {
+  const states = [pc.connectionState, transportOf(pc)?.state];
+  return states.includes("failed") || states.includes("closed");
+}
+
+function transportOf(pc) {
+  return pc.getTransceivers().find(({ mid }) => mid !== null)?.receiver.transport ?? undefined;
+}
+
+/** Addresses in an answer, `192.0.2.1:8000 udp` each once. */
+export function candidatesOf(sdp) {
+  const found = sdp.matchAll(/^a=candidate:\S+ \d+ (\S+) \d+ (\S+) (\d+)/gm);
+  return [
+    ...new Set(
+      [...found].map(
+        ([, protocol, address, port]) => `${address.includes(":") ? `[${address}]` : address}:${port} ${protocol.toLowerCase()}`,
+      ),
+    ),
+  ];
+}
+
+/** Sleeps that a change of the connection's state cuts short. */
+export function makeWaker(pc) {
+  let wake = () => {};
+  const onChange = () => wake();
+  const transport = transportOf(pc);
+  for (const name of ["connectionstatechange", "iceconnectionstatechange"]) pc.addEventListener(name, onChange);
+  transport?.addEventListener("statechange", onChange);
+  return {
+    sleep: (ms, signal) =>
+      sleep(ms, signal, (early) => {
+        wake = early;
+      }),
+    end: () => {
+      for (const name of ["connectionstatechange", "iceconnectionstatechange"]) pc.removeEventListener(name, onChange);
+      transport?.removeEventListener("statechange", onChange);
+    },
+  };
+}

@@ -1,0 +1,201 @@
+// A WHIP publisher (RFC 9725) that keeps trying: it waits while somebody else publishes, and comes back after an interruption.
+
+import { readSnapshot, summariseSent } from "./media-stats.js";
+import { CONNECT_TIMEOUT, hasEnded, makeWaker, SessionClient, stepOf } from "./session-client.js";
+import { sleep } from "./timing.js";
+
+/** Milliseconds to wait for host candidates: the gateway learns where we are from our packets, other servers may not. */
+const GATHER_TIMEOUT = 300;
+/** Milliseconds without a byte from the gateway (it reports every second or two) before the session is asked for. */
+const SILENCE = 5_000;
+/** Bits per second a browser begins with; left to itself it begins with 300 kbit/s, and a small blurred picture. */
+const START_BITRATE = 1_200_000;
+
+/**
+ * @typedef {"stopped" | "asking" | "busy" | "connecting" | "securing" | "live" | "lost" | "failed"} State
+ *
+ * stopped: by the user, or not begun. asking: the offer is on its way. busy: somebody else publishes this stream, it is asked again.
+ * connecting: ICE. securing: DTLS. live: what is captured goes to the gateway. lost: will try again. failed: will not.
+ *
+ * @typedef {object} Settings
+ * @property {string} [codec] wanted video codec as in a MIME type, `H264`; empty: the browser's own order
+ * @property {number} [maxBitrate] video bits per second
+ */
+export class WhipClient extends SessionClient {
+  /** What is published. @type {MediaStream} */
+  stream = new MediaStream();
+  /** @type {Settings} */
+  settings = {};
+
+  /**
+   * Publishes another camera, screen or microphone. Without a new session when there was a track of that kind before; else,
+   * while publishing, with one.
+   *
+   * @param {MediaStream} stream
+   */
+  setStream(stream) {
+    this.stream = stream;
+    const senders = this.pc?.getSenders() ?? [];
+    const tracks = stream.getTracks();
+    const fits = tracks.length === senders.length && tracks.every(({ kind }) => senderOf(this.pc, kind) !== undefined);
+    if (fits) for (const track of tracks) senderOf(this.pc, track.kind).replaceTrack(track);
+    else if (this.pc !== undefined) this.restart();
+  }
+
+  /** Holds from now on, without a new session: the bit rate. A codec needs `restart()`. */
+  async setMaxBitrate(maxBitrate) {
+    this.settings = { ...this.settings, maxBitrate };
+    const sender = senderOf(this.pc, "video");
+    if (sender !== undefined) await limit(sender, maxBitrate);
+  }
+
+  /** A new session for the same URL, if there is one. */
+  restart() {
+    const { url } = this.detail;
+    if (this.state !== "stopped" && url !== undefined) this.start(url);
+  }
+
+  async attempt(url, signal) {
+    const began = performance.now();
+    if (this.stream.getTracks().length === 0)
+      return { state: "failed", reason: "There is neither a picture nor a sound to publish." };
+    const pc = await this.#open();
+    await pc.setLocalDescription(await pc.createOffer());
+    await gather(pc, signal);
+    if (signal.aborted) return { state: "stopped" };
+    const { maxBitrate } = this.settings;
+    const start = Math.min(START_BITRATE, maxBitrate ?? START_BITRATE);
+    const outcome = await this.exchange(pc, url, signal, (sdp) => askForStartBitrate(sdp, start));
+    return outcome === true ? await this.#watch(pc, url, began, signal) : outcome;
+  }
+
+  async #open() {
+    const pc = new RTCPeerConnection();
+    this.pc = pc;
+    for (const track of this.stream.getTracks()) {
+      const transceiver = pc.addTransceiver(track, { direction: "sendonly", streams: [this.stream] });
+      if (track.kind === "video") {
+        preferCodec(transceiver, this.settings.codec);
+        await limit(transceiver.sender, this.settings.maxBitrate);
+      }
+    }
+    return pc;
+  }
+
+  /** Follows a connection to its end. */
+  async #watch(pc, url, began, signal) {
+    let hadMedia = false;
+    let before;
+    let lastBytes = 0;
+    let lastByteAt = performance.now();
+    const connectBy = performance.now() + CONNECT_TIMEOUT;
+    const { candidates } = this.detail;
+    const wake = makeWaker(pc);
+    try {
+      for (;;) {
+        await wake.sleep(1_000, signal);
+        if (signal.aborted) return { state: "stopped" };
+        if (hasEnded(pc)) {
+          const reason = hadMedia ? "The gateway ended the connection." : "The connection could not be made.";
+          return { state: "lost", reason, hadMedia, candidates, step: stepOf(pc), retryAfter: hadMedia ? 300 : undefined };
+        }
+        const isConnected = pc.connectionState === "connected";
+        if (!isConnected && !hadMedia) {
+          if (performance.now() > connectBy) {
+            return { state: "lost", reason: "No connection came about.", candidates, step: stepOf(pc) };
+          }
+          this.enter(stepOf(pc), { url, candidates });
+          continue;
+        }
+        if (!hadMedia) {
+          hadMedia = true;
+          lastByteAt = performance.now();
+          this.joinTime = performance.now() - began;
+          this.enter("live", { url });
+        }
+
+        const now = readSnapshot(await pc.getStats());
+        if (this.pc !== pc) return { state: "stopped" };
+        this.stats = summariseSent(now, before);
+        if (before === undefined || now.at - before.at >= 900) before = now;
+        this.dispatchEvent(new Event("stats"));
+
+        const bytes = now.pair?.bytesReceived ?? 0;
+        if (bytes !== lastBytes) lastByteAt = performance.now();
+        lastBytes = bytes;
+        if (isConnected && performance.now() - lastByteAt < SILENCE) continue;
+        lastByteAt = performance.now(); // asked once per silence
+        if (await this.signaling.isGone(this.session, signal)) {
+          return { state: "lost", reason: "The gateway no longer has this session.", hadMedia, retryAfter: 0 };
+        }
+      }
+    } finally {
+      wake.end();
+    }
+  }
+}
+
+/** @returns {string[]} names of video codecs this browser can send, in its own order: `H264`, `VP8` */
+export function sendableCodecs() {
+  const { codecs = [] } = globalThis.RTCRtpSender?.getCapabilities?.("video") ?? {};
+  return [...new Set(codecs.map(nameOf))].filter((name) => !HELPERS.test(name));
+}
+
+/** Not codecs of pictures, but of what is sent again or beside them. */
+const HELPERS = /^(rtx|red|ulpfec|flexfec-?\d*)$/i;
+
+function nameOf({ mimeType }) {
+  return mimeType.split("/")[1];
+}
+
+/** Offers that codec alone; H.264 in the mode that splits pictures into packets first. An unknown name leaves the browser's own order. */
+function preferCodec(transceiver, codec = "") {
+  const all = globalThis.RTCRtpSender?.getCapabilities?.("video")?.codecs ?? [];
+  const wanted = all.filter((each) => nameOf(each).toLowerCase() === codec.toLowerCase());
+  if (wanted.length === 0) return;
+  const rank = ({ sdpFmtpLine = "" }) => (/packetization-mode=1/.test(sdpFmtpLine) ? 0 : 1);
+  wanted.sort((a, b) => rank(a) - rank(b));
+  transceiver.setCodecPreferences?.([...wanted, ...all.filter((each) => HELPERS.test(nameOf(each)))]);
+}
+
+async function limit(sender, maxBitrate) {
+  const parameters = sender.getParameters();
+  const [encoding] = parameters.encodings ?? [];
+  if (encoding === undefined) return; // Firefox before the first negotiation: its own limit holds
+  if (maxBitrate > 0) encoding.maxBitrate = maxBitrate;
+  else delete encoding.maxBitrate;
+  await sender.setParameters(parameters).catch(() => {}); // a browser that cannot limit sends what it likes
+}
+
+function senderOf(pc, kind) {
+  return pc
+    ?.getTransceivers()
+    .map(({ sender }) => sender)
+    .find(({ track }) => track?.kind === kind);
+}
+
+async function gather(pc, signal) {
+  if (pc.iceGatheringState === "complete") return;
+  await sleep(GATHER_TIMEOUT, signal, (ready) => {
+    pc.addEventListener("icegatheringstatechange", () => pc.iceGatheringState === "complete" && ready());
+  });
+}
+
+/** Only Chromium and its kin read this parameter; others pass it over. */
+export function askForStartBitrate(sdp, bitsPerSecond) {
+  const sections = sdp.split(/^(?=m=)/m);
+  const kbits = Math.round(bitsPerSecond / 1000);
+  return sections
+    .map((section) => {
+      const payloadType = /^m=video \d+ \S+ (\d+)/.exec(section)?.[1];
+      if (payloadType === undefined) return section;
+      const wish = `x-google-start-bitrate=${kbits}`;
+      const line = new RegExp(`^(a=fmtp:${payloadType} [^\\r\\n]*)`, "m");
+      if (line.test(section)) return section.replace(line, `$1;${wish}`);
+      return section.replace(
+        new RegExp(`^(a=rtpmap:${payloadType} [^\\r\\n]*\\r?\\n)`, "m"),
+        `$1a=fmtp:${payloadType} ${wish}\r\n`,
+      );
+    })
+    .join("");
+}
