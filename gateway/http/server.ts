@@ -1,6 +1,6 @@
 // The HTTP side (EDGE): which addresses listen, and which routes each of them has.
 //
-// | listener    | pages | /rtc/v1/whip, whep | /api/v1                          |
+// | listener    | pages | /rtc/v1/…          | /api/v1, /metrics                |
 // | http_api    |       | yes                | everything                       |
 // | http_server | yes   | yes                | versions and streams, read only  |   and /app/stream.flv
 // | both on one | yes   | yes                | everything                       |
@@ -19,11 +19,14 @@ import { apiGuard } from "./auth.js";
 import { FlvService } from "./flv.js";
 import { addFlv } from "./flv-routes.js";
 import type { FlvVhost } from "./flv-target.js";
+import { addLegacyRtc } from "./legacy-rtc.js";
 import { type Credentials, formatAddress, HttpListener, readCredentials } from "./listener.js";
 import { addPages } from "./pages.js";
 import { sendProblem } from "./problem.js";
 import { RateLimit, type RateLimitOptions } from "./rate-limit.js";
+import { Rates } from "./rates.js";
 import type { HttpLog, HttpServices } from "./services.js";
+import { SystemMeter } from "./system-figures.js";
 import { addWhipWhep, MAX_SDP } from "./whip-whep.js";
 
 export type HttpOptions = Pick<Config, "httpApi" | "httpServer" | "maxConnections"> & {
@@ -48,6 +51,8 @@ export class HttpServer {
   readonly #rateLimit: RateLimit;
   readonly #guard: ReturnType<typeof apiGuard>;
   readonly #flv: FlvService;
+  readonly #rates: Rates;
+  readonly #system = new SystemMeter();
   readonly #apps: FastifyInstance[] = [];
   #listeners: HttpListener[] = [];
 
@@ -56,6 +61,7 @@ export class HttpServer {
     this.#rateLimit = new RateLimit(options.rateLimit);
     this.#guard = apiGuard({ auth: options.httpApi.auth, now: () => performance.now() });
     const { services, clock, log, vhost } = options;
+    this.#rates = new Rates(services.hub, clock);
     this.#flv = new FlvService({ hub: services.hub, clock, log, vhost });
   }
 
@@ -63,6 +69,7 @@ export class HttpServer {
   async start(): Promise<void> {
     const { maxConnections, log } = this.#options;
     const connections = { open: 0 };
+    this.#rates.start();
     try {
       const doors = await planDoors(this.#options);
       const apps = new Map<string, FastifyInstance>();
@@ -108,6 +115,7 @@ export class HttpServer {
 
   /** Ends within about a second, also with connections kept open. Idempotent. */
   async close(): Promise<void> {
+    this.#rates.stop();
     const listeners = this.#listeners;
     this.#listeners = [];
     await Promise.all(listeners.map((listener) => listener.close()));
@@ -138,20 +146,21 @@ export class HttpServer {
         log.error({ err: error, method: request.method, url: request.url.split("?", 1)[0] }, "an HTTP request failed");
       return sendApiError(reply, status, status, status >= 500 ? "internal error, see the log" : error.message);
     });
-    await app.register(async (scope) => {
-      addWhipWhep(scope, {
-        rtc: services.rtc,
-        unavailable: services.rtcUnavailable ?? "WebRTC is switched off here (rtc_server.enabled).",
-        compat: this.#options.whepCompat ?? false,
-        crossdomain,
-        rateLimit: this.#rateLimit,
-        now: () => performance.now(),
-        log,
-      });
-    });
+    const rtcOptions = {
+      rtc: services.rtc,
+      unavailable: services.rtcUnavailable ?? "WebRTC is switched off here (rtc_server.enabled).",
+      compat: this.#options.whepCompat ?? false,
+      crossdomain,
+      rateLimit: this.#rateLimit,
+      now: () => performance.now(),
+      log,
+    };
+    await app.register(async (scope) => addWhipWhep(scope, rtcOptions));
+    await app.register(async (scope) => addLegacyRtc(scope, { ...rtcOptions, services }));
     if (httpApi.enabled) {
       const scope = roles.has("api") ? "all" : "public";
-      await app.register(async (routes) => addApi(routes, { services, crossdomain, scope, guard: this.#guard }));
+      const api = { services, rates: this.#rates, system: this.#system, crossdomain, scope, guard: this.#guard } as const;
+      await app.register(async (routes) => addApi(routes, api));
     }
     if (roles.has("server")) {
       const { players } = this.#options;

@@ -22,6 +22,8 @@ export type SessionOffer = {
   /** `?vcodec=` or `?codec=`, `?acodec=`, in lower case. */
   readonly videoCodec?: string;
   readonly audioCodec?: string;
+  /** Play before publish: the viewer waits and media starts when the publisher comes. Default false. */
+  readonly mayWait?: boolean;
   /** Address of the page that asked (`Referer`, else `Origin`). */
   readonly pageUrl?: string;
 };
@@ -59,7 +61,9 @@ export type HttpServices = {
   readonly rtc: RtcService | undefined;
   /** One sentence for people, shown in the 503. */
   readonly rtcUnavailable?: string;
-  readonly hub: Pick<Hub, "streams" | "clients" | "find" | "play">;
+  readonly hub: Pick<Hub, "streams" | "clients" | "find" | "play" | "totals">;
+  /** As configured now. */
+  readonly vhosts: () => readonly ApiVhost[];
   readonly version: string;
   /** Port that RTMP listens on, for the addresses on the landing page; undefined: RTMP is off. */
   readonly rtmpPort?: number;
@@ -67,6 +71,9 @@ export type HttpServices = {
   readonly serverId: string;
   readonly serviceId: string;
 };
+
+/** A configured vhost as the API shows it. */
+export type ApiVhost = { readonly name: string; readonly enabled: boolean };
 
 /** Where log lines go; a pino logger is one. */
 export interface HttpLog {

@@ -3,6 +3,7 @@
 import { Refusal } from "../media/errors.js";
 import type { Frame } from "../media/frame.js";
 import type { Clock, TimerHandle } from "./clock.js";
+import { displayName } from "./names.js";
 import { LiveStream } from "./stream.js";
 import { Timeline } from "./timeline.js";
 import type {
@@ -10,6 +11,7 @@ import type {
   Converter,
   Hub,
   HubEvent,
+  HubTotals,
   PacketBatch,
   Peer,
   Play,
@@ -56,6 +58,8 @@ export class LiveHub implements Hub {
   readonly #clock: Clock;
   readonly #entries = new Map<string, Entry>();
   readonly #clients = new Set<Client>();
+  /** Of clients that have left, but for `clients` and `refused`. */
+  readonly #totals = { clients: 0, refused: 0, sent: 0, received: 0 };
   #closed = false;
 
   constructor(options: HubOptions) {
@@ -75,7 +79,32 @@ export class LiveHub implements Hub {
     return this.#clients.values();
   }
 
+  get totals(): HubTotals {
+    const totals = { ...this.#totals };
+    for (const client of this.#clients) totals[client.role === "play" ? "sent" : "received"] += client.bytes();
+    return totals;
+  }
+
   async publish(request: PublishRequest): Promise<Publication> {
+    return await this.#counted(this.#publish(request));
+  }
+
+  async play(request: PlayRequest): Promise<Play> {
+    return await this.#counted(this.#play(request));
+  }
+
+  async #counted<T>(granted: Promise<T>): Promise<T> {
+    try {
+      const result = await granted;
+      this.#totals.clients++;
+      return result;
+    } catch (error) {
+      this.#totals.refused++;
+      throw error;
+    }
+  }
+
+  async #publish(request: PublishRequest): Promise<Publication> {
     await this.#options.gate?.("publish", request);
     this.#refuseWhenClosed();
     const holder = this.#entries.get(this.#keyOf(request.name))?.publication;
@@ -98,7 +127,7 @@ export class LiveHub implements Hub {
     return publication;
   }
 
-  async play(request: PlayRequest): Promise<Play> {
+  async #play(request: PlayRequest): Promise<Play> {
     this.#refuseWhenClosed();
     this.#refuseUnlessPlayable(request);
     await this.#options.gate?.("play", request);
@@ -113,6 +142,9 @@ export class LiveHub implements Hub {
       open = false;
       entry.plays--;
       this.#clients.delete(client);
+      const bytes = client.bytes();
+      this.#totals.sent += bytes;
+      stream.sentBefore += bytes;
       this.#emit({ type: "stop", stream, peer: request.peer, reason });
       if (stream.state === "idle" && entry.plays === 0) this.#endStream(entry, "nobody is left");
     };
@@ -121,6 +153,7 @@ export class LiveHub implements Hub {
       stream,
       role: "play",
       since: this.#clock.wallTime(),
+      bytes: () => Number(request.statistics?.()["bytes"] ?? 0),
       close: (reason) => (request.close === undefined ? end(reason) : request.close(reason)),
       statistics: () => request.statistics?.() ?? {},
     };
@@ -144,6 +177,7 @@ export class LiveHub implements Hub {
   /** For publications only. */
   release(entry: Entry, publication: LivePublication, reason: string): void {
     this.#clients.delete(publication.client);
+    this.#totals.received += publication.client.bytes();
     if (entry.publication !== publication) return;
     entry.publication = undefined;
     const { stream } = entry;
@@ -211,8 +245,7 @@ export class LiveHub implements Hub {
     const stream = this.#entries.get(this.#keyOf(request.name))?.stream;
     if (stream?.state !== "live") {
       if (request.mayWait === true) return;
-      const { app, stream: name } = request.name;
-      throw new Refusal("not-live", `nobody publishes ${app}/${name} at the moment`);
+      throw new Refusal("not-live", `nobody publishes ${displayName(request.name)} at the moment`);
     }
     if (stream.sourceLane === request.lane) return;
     if (stream.converter === undefined) {
@@ -243,6 +276,7 @@ class LivePublication implements Publication {
   readonly stream: LiveStream;
   /** Frames or batches written so far. */
   units = 0;
+  #bytes = 0;
   readonly #hub: LiveHub;
   readonly #entry: Entry;
   readonly #clock: Clock;
@@ -264,6 +298,7 @@ class LivePublication implements Publication {
       stream: entry.stream,
       role: "publish",
       since: clock.wallTime(),
+      bytes: () => this.#bytes,
       close: (reason) => request.source.close(reason),
       statistics: () => request.statistics?.() ?? {},
     };
@@ -277,6 +312,7 @@ class LivePublication implements Publication {
   writeFrame(frame: Frame): void {
     if (this.#ended) return;
     this.units++;
+    this.#bytes += frame.data.length;
     this.#lastActivity = this.#clock.now();
     const { stream } = this;
     const arrival = stream.now();
@@ -295,6 +331,7 @@ class LivePublication implements Publication {
   writePackets(batch: PacketBatch): void {
     if (this.#ended) return;
     this.units++;
+    for (let i = 0; i < batch.length; i++) this.#bytes += batch[i]?.payload.length ?? 0;
     this.#lastActivity = this.#clock.now();
     this.stream.receivePackets(batch);
   }

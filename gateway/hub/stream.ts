@@ -24,6 +24,7 @@ export class LiveStream implements Stream {
   readonly notes = new Map<string, string>();
   readonly since: number;
   readonly received = { units: 0, bytes: 0 };
+  sentBefore = 0;
   state: "idle" | "live" | "grace" | "ended" = "idle";
   sourceLane: "frames" | "packets" | undefined;
   publisher: Peer | undefined;

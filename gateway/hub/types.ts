@@ -123,6 +123,8 @@ export interface Stream {
   readonly since: number;
   /** Media frames (or packets, of a publisher of packets) and their bytes since then. */
   readonly received: { readonly units: number; readonly bytes: number };
+  /** Bytes of media that viewers got who have left since; those of the present ones are with the hub's clients. */
+  readonly sentBefore: number;
   /** Stream time of now in integer microseconds: the clock that frames' dts and pts are on. */
   now(): number;
   /** Milliseconds since 1970 of a stream time. */
@@ -151,9 +153,22 @@ export type Client = {
   readonly role: "publish" | "play";
   /** Milliseconds since 1970. */
   readonly since: number;
+  /** Bytes of media so far: received from a publisher, sent to a viewer. */
+  bytes(): number;
   close(reason: string): void;
   /** Figures of the session, shown as they are. */
   statistics(): Readonly<Record<string, unknown>>;
+};
+
+/** Since the hub was made, those who have left included. */
+export type HubTotals = {
+  /** Publishers and viewers that were let in. */
+  readonly clients: number;
+  /** Requests that were not granted, for whatever reason. */
+  readonly refused: number;
+  /** Bytes of media. */
+  readonly sent: number;
+  readonly received: number;
 };
 
 export type PublishRequest = {
@@ -174,6 +189,7 @@ export type PlayRequest = {
   readonly mayWait?: boolean;
   /** Ends the viewer's session when it is kicked. */
   readonly close?: (reason: string) => void;
+  /** Figures of the session; `bytes` are those of media sent so far. */
   readonly statistics?: () => Readonly<Record<string, unknown>>;
 };
 
@@ -192,4 +208,5 @@ export interface Hub {
   find(name: StreamName): Stream | undefined;
   streams(): Iterable<Stream>;
   clients(): Iterable<Client>;
+  readonly totals: HubTotals;
 }

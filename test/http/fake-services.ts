@@ -74,10 +74,12 @@ export function fakeServices(rtc: RtcService | undefined, streams: Stream[] = []
       streams: () => streams,
       clients: () => clients,
       find: () => undefined,
+      totals: { clients: 3, refused: 1, sent: 2000, received: 1000 },
       play: async () => {
         throw new Refusal("not-live", "the made-up hub plays nothing");
       },
     },
+    vhosts: () => [{ name: "__defaultVhost__", enabled: true }],
     version: "1.2.3",
     serverId: "vid-test",
     serviceId: "run-test",

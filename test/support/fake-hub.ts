@@ -36,6 +36,7 @@ export class FakePublication implements Publication {
 
 export class FakeHub implements Hub {
   readonly publications: FakePublication[] = [];
+  readonly totals = { clients: 0, refused: 0, sent: 0, received: 0 };
   /** What the next publish waits for before it is granted. */
   gate: Promise<void> = Promise.resolve();
   /** Set: every publish is refused with it. */
