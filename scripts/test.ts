@@ -17,7 +17,7 @@ import { parseArgs } from "node:util";
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), "../..");
 
 /** Folders of tests that run real clients; those in support try out the clients themselves. */
-const END_TO_END = ["e2e", "support"];
+const END_TO_END = ["e2e", "support", "whip-whep"];
 
 /** Longest time for one file in ms: a hang must end, and end as a failure. */
 const UNIT_TIMEOUT = 180_000;

@@ -1,7 +1,8 @@
 // The pages: files of `players/`, the landing page at `/`, and the operator's own folder beside them.
 
 import { existsSync } from "node:fs";
-import { join } from "node:path";
+import { createRequire } from "node:module";
+import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 import fastifyStatic from "@fastify/static";
@@ -23,6 +24,10 @@ export async function addPages(app: FastifyInstance, { players = PLAYERS, dir }:
   const common = { cacheControl: false, dotfiles: "deny", setHeaders: noCache } as const;
   await app.register(fastifyStatic, { ...common, root: players, prefix: "/players/", index: false });
 
+  for (const [name, file] of Object.entries(vendorFiles())) {
+    app.get(`/players/vendor/${name}`, async (_request, reply) => reply.sendFile(basename(file), dirname(file)));
+  }
+
   const ownIndex = dir !== "" && existsSync(join(dir, "index.html"));
   if (!ownIndex) app.get("/", async (_request, reply) => reply.sendFile("index.html"));
   // The landing page's links are relative to `/`: there it is shown, and nowhere else.
@@ -33,6 +38,11 @@ export async function addPages(app: FastifyInstance, { players = PLAYERS, dir }:
 }
 
 const PLAYERS = fileURLToPath(new URL("../../../players/", import.meta.url)); // from dist/gateway/http/
+
+/** Scripts of other projects that pages load, by their name in `/players/vendor/`: from where npm has put them. */
+function vendorFiles(): Record<string, string> {
+  return { "mpegts.js": createRequire(import.meta.url).resolve("mpegts.js") };
+}
 
 /** Pages may talk to other servers (`?server=`), and hold no script but files from here. */
 const CONTENT_SECURITY_POLICY = [

@@ -26,8 +26,7 @@ export function endpointUrl(kind, location) {
   let host = isWeb ? location.host : "127.0.0.1:1985";
   if (value("server") !== undefined || port !== undefined || !isWeb) {
     const name = value("server") ?? (location.hostname || "127.0.0.1");
-    const bracketed = name.includes(":") && !name.startsWith("[") ? `[${name}]` : name;
-    host = `${bracketed}:${port ?? (schema === "https" ? "1990" : "1985")}`;
+    host = `${bracketed(name)}:${port ?? (schema === "https" ? "1990" : "1985")}`;
   }
 
   const parameters = new URLSearchParams();
@@ -36,6 +35,42 @@ export function endpointUrl(kind, location) {
   if (value("vhost") !== undefined) parameters.set("vhost", query.get("vhost"));
   for (const [key, text] of query) if (!OWN.has(key)) parameters.append(key, text);
   return `${schema}://${host}${path.startsWith("/") ? path : `/${path}`}?${parameters}`;
+}
+
+/**
+ * The URL of an HTTP-FLV or WebSocket-FLV stream (or a playlist) that a page's query asks for: `stream=x.flv`; without an ending, `.flv`.
+ *
+ * Without `server` and `port` it is taken from where the page came from; with `server` alone from the HTTP server's default port, 8080,
+ * or 8088 for https.
+ */
+export function mediaUrl(location) {
+  const query = new URLSearchParams(location.search);
+  const value = (key) => query.get(key) || undefined;
+  const isWeb = location.protocol === "http:" || location.protocol === "https:";
+  const schema = (value("schema") ?? (isWeb ? location.protocol : "http")).replace(/:$/, "");
+  let host = isWeb ? location.host : "127.0.0.1:8080";
+  if (value("server") !== undefined || value("port") !== undefined || !isWeb) {
+    const secure = schema === "https" || schema === "wss";
+    host = `${bracketed(value("server") ?? (location.hostname || "127.0.0.1"))}:${value("port") ?? (secure ? "8088" : "8080")}`;
+  }
+  const isBeside = isWeb && value("server") === undefined && value("port") === undefined;
+  const at = location.pathname.lastIndexOf("/players/");
+  const base = value("path") ?? (isBeside && at > 0 ? location.pathname.slice(0, at) : "");
+  const name = value("stream") ?? "livestream";
+  const file = /\.\w{2,4}$/.test(name) ? name : `${name}.flv`;
+  const path = [value("app") ?? "live", file]
+    .flatMap((part) => part.split("/"))
+    .map(encodeURIComponent)
+    .join("/");
+  const parameters = new URLSearchParams();
+  if (value("vhost") !== undefined) parameters.set("vhost", query.get("vhost"));
+  for (const [key, text] of query) if (!OWN.has(key)) parameters.append(key, text);
+  const rest = parameters.toString();
+  return `${schema}://${host}${base.replace(/\/$/, "")}/${path}${rest && `?${rest}`}`;
+}
+
+function bracketed(name) {
+  return name.includes(":") && !name.startsWith("[") ? `[${name}]` : name;
 }
 
 /** Pages live in `players/` or `demos/` beside `rtc/`: also when a proxy has put all of it under a path of its own. */

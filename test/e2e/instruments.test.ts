@@ -43,7 +43,7 @@ suite("measuring viewers", () => {
         assert.equal(picture.isFlash, (picture.frameNumber ?? 0) % 25 < 2);
       });
       const lips = await judgeLipSync(recording);
-      assert.ok(lips.offsets.length >= 4, `seconds judged: ${lips.offsets.length}`);
+      assert.ok(lips.offsets.length >= 2, `seconds judged: ${lips.offsets.length}`);
       assert.ok(Math.abs(lips.worstMs) < 40, `beep minus flash: ${lips.offsets.map((entry) => entry.offsetMs.toFixed(1))}`); // ffmpeg's own two clocks
     });
   }

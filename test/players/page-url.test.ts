@@ -1,8 +1,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-const { endpointUrl, wantsAutostart } = (await import(new URL("../../../players/js/page-url.js", import.meta.url).href)) as {
+const { endpointUrl, mediaUrl, wantsAutostart } = (await import(
+  new URL("../../../players/js/page-url.js", import.meta.url).href
+)) as {
   endpointUrl(kind: "whep" | "whip", location: Pick<URL, "protocol" | "host" | "hostname" | "search" | "pathname">): string;
+  mediaUrl(location: Pick<URL, "protocol" | "host" | "hostname" | "search" | "pathname">): string;
   wantsAutostart(search: string): boolean;
 };
 
@@ -32,6 +35,25 @@ const PAGES: readonly [page: string, endpoint: string][] = [
 
 for (const [page, endpoint] of PAGES) {
   test(`from ${page}`, () => assert.equal(endpointUrl("whep", new URL(page)), endpoint));
+}
+
+const FLV = "http://gw.example:8080/players/srs_player.html";
+
+const MEDIA: readonly [page: string, media: string][] = [
+  [FLV, "http://gw.example:8080/live/livestream.flv"],
+  [`${FLV}?stream=evening`, "http://gw.example:8080/live/evening.flv"],
+  [`${FLV}?app=a&stream=b.flv&autostart=true&only=audio`, "http://gw.example:8080/a/b.flv?only=audio"],
+  [`${FLV}?stream=x.m3u8`, "http://gw.example:8080/live/x.m3u8"],
+  [`${FLV}?schema=ws`, "ws://gw.example:8080/live/livestream.flv"],
+  [`${FLV}?schema=wss&server=other.example`, "wss://other.example:8088/live/livestream.flv"],
+  [`${FLV}?server=fd00::1&port=80`, "http://[fd00::1]:80/live/livestream.flv"],
+  [`${FLV}?stream=a%20b%26c.flv&vhost=v`, "http://gw.example:8080/live/a%20b%26c.flv?vhost=v"],
+  [`${FLV}?app=one/two`, "http://gw.example:8080/one/two/livestream.flv"],
+  ["https://site.example/media/players/srs_player.html", "https://site.example/media/live/livestream.flv"],
+];
+
+for (const [page, media] of MEDIA) {
+  test(`from ${page}`, () => assert.equal(mediaUrl(new URL(page)), media));
 }
 
 test("autostart is on when it says so", () => {
