@@ -149,7 +149,7 @@ export class Gateway extends EventEmitter<GatewayEvents> {
    * @returns the directives whose change needs a restart
    */
   reload(config: Config): readonly string[] {
-    const fixed = ["listen", "rtmps", "httpApi", "httpServer", "rtcServer", "ffmpeg", "maxConnections"] as const;
+    const fixed = ["listen", "rtmps", "httpApi", "httpServer", "rtcServer", "ffmpeg", "maxConnections", "dataDir"] as const;
     const changed = fixed.filter((name) => !isDeepStrictEqual(config[name], this.#config[name]));
     this.#config = config;
     this.#rtc?.configure(config);
@@ -193,8 +193,10 @@ export class Gateway extends EventEmitter<GatewayEvents> {
   }
 
   async #openRtmp(): Promise<RtmpServer> {
-    const { listen, rtmps, maxConnections } = this.#config;
-    const tls = rtmps.enabled ? { ...(await readCredentials("rtmps", rtmps)), listen: rtmps.listen } : undefined;
+    const { listen, rtmps, maxConnections, dataDir } = this.#config;
+    const tls = rtmps.enabled
+      ? { ...(await readCredentials("rtmps", rtmps, dataDir, this.#log)), listen: rtmps.listen }
+      : undefined;
     const server = new RtmpServer({
       listen,
       ...(tls !== undefined && { tls }),

@@ -47,6 +47,7 @@ export function buildConfig({ file, globals, vhosts }: Statements, problems: Con
     rtmps: https("rtmps"),
     maxConnections: get("max_connections"),
     ffmpeg: get("ffmpeg"),
+    dataDir: get("data_dir"),
     logLevel: get("log_level"),
     logFormat: get("log_format"),
     httpApi: {

@@ -89,6 +89,8 @@ export type Config = {
   readonly maxConnections: number;
   /** Path or name of ffmpeg; empty: the first on PATH, then the packaged one. */
   readonly ffmpeg: string;
+  /** Folder for what the gateway keeps, absolute. */
+  readonly dataDir: string;
   /** Each includes those after it. */
   readonly logLevel: "trace" | "debug" | "info" | "warn" | "error";
   /** Lines for people or JSON for programs, on standard error. */

@@ -47,7 +47,7 @@ function later<T>(value: ValueParser<T>, fallback: string | undefined, meaning: 
 }
 
 const HTTPS_KEY = `PEM file of the private key; a relative path starts at the working directory, or else at the configuration file's
-folder. With neither key nor certificate a self-signed pair is made and kept in sluice-data/; browsers and encoders warn of it or
+folder. With neither key nor certificate a self-signed pair is made and kept in data_dir; browsers and encoders warn of it or
 refuse it until it is trusted, so for others take one from your usual authority.`;
 
 const hook = (what: string): string => `URLs that get a POST ${what}; several are asked one after another.`;
@@ -71,6 +71,12 @@ export const DIRECTIVES = {
     "",
     `Path or name of the ffmpeg that converts audio (AAC and Opus) and re-encodes video with B-frames. Empty: the first one on PATH,
     and then the one of the package @ffmpeg-installer/ffmpeg. Without any, video still plays over WebRTC and audio does not.`,
+  ),
+  data_dir: ready(
+    text,
+    "sluice-data",
+    `Folder for what the gateway itself keeps: the self-signed certificate. A relative path starts at the working directory. It is made
+    when something is to be kept; where it cannot be written, a warning says so and the certificate is another one after each start.`,
   ),
   log_level: ready(
     choiceWith({ verbose: "trace" }, "trace", "debug", "info", "warn", "error"),
