@@ -116,6 +116,10 @@ export class RtcServer implements SessionOwner {
       family: rtcServer.ipFamily,
       onDatagram: (datagram, from) => this.#table.receive(datagram, from),
     });
+    this.#options.log.info(
+      { address: rtcServer.listen.map(({ host }) => `${host ?? "*"}:${this.port}`).join(" ") },
+      "webrtc listens",
+    );
   }
 
   /** The UDP port in use. */

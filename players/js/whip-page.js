@@ -1,6 +1,7 @@
-// players/whip.html: camera, microphone and screen, what a publisher sees of a WhipClient.
+// players/whip.html and rtc_publisher.html: camera, microphone and screen, what a publisher sees of a WhipClient.
 
 import { capture, captureObstacle, listDevices, release, resize } from "./capture.js";
+import { legacySignaling } from "./legacy-signaling.js";
 import {
   addressIn,
   bitrateText,
@@ -18,7 +19,7 @@ import {
   showWords,
   sizeText,
 } from "./page-parts.js";
-import { endpointUrl, wantsAutostart } from "./page-url.js";
+import { endpointUrl, legacyApi, legacyUrl, streamOf, wantsAutostart } from "./page-url.js";
 import { sendableCodecs, WhipClient } from "./whip-client.js";
 
 /** A word for the bar, and its colour. */
@@ -40,7 +41,9 @@ const CODEC_LABELS = { H264: "H.264", H265: "H.265" };
 
 const video = element("video");
 const field = element("url");
-const client = new WhipClient();
+/** rtc_publisher.html is the same page with the older signaling. */
+const isLegacy = document.documentElement.dataset.signaling === "json";
+const client = new WhipClient(isLegacy ? legacySignaling("publish", (url) => legacyApi(url, window.location)) : undefined);
 /** What is captured, and shown here. @type {MediaStream | undefined} */
 let stream;
 /** A refusal to capture, as title and text. */
@@ -69,7 +72,7 @@ window.__sluice = {
   },
 };
 
-field.value = endpointUrl("whip", window.location);
+field.value = isLegacy ? legacyUrl(window.location) : endpointUrl("whip", window.location);
 const query = new URLSearchParams(window.location.search);
 fillCodecs(query.get("vcodec") ?? query.get("codec") ?? "H264");
 refusal = captureObstacle();
@@ -239,17 +242,11 @@ async function showDevices() {
 }
 
 function showWatchLinks() {
-  let searchParams;
-  try {
-    ({ searchParams } = new URL(field.value, window.location.href));
-  } catch {
-    return; // an address half typed
-  }
-  const [app, name] = [searchParams.get("app") ?? "live", searchParams.get("stream") ?? "livestream"];
-  const vhost = searchParams.get("vhost");
-  const rest = { autostart: "true", app, ...(vhost !== null && { vhost }) };
-  element("watch-rtc").href = `whep.html?${new URLSearchParams({ ...rest, stream: name })}`;
-  element("watch-flv").href = `srs_player.html?${new URLSearchParams({ ...rest, stream: `${name}.flv` })}`;
+  const name = streamOf(field.value, window.location.href);
+  if (name === undefined) return; // an address half typed
+  const query = (more) => new URLSearchParams({ autostart: "true", ...name, ...more });
+  element("watch-rtc").href = `${isLegacy ? "rtc_player" : "whep"}.html?${query({})}`;
+  element("watch-flv").href = `srs_player.html?${query({ stream: `${name.stream}.flv` })}`;
 }
 
 function remark(text) {
