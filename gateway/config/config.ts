@@ -65,6 +65,14 @@ export type VhostConfig = {
   };
   /** Who may publish and play, by address; the first rule that matches decides, and without one nobody may. */
   readonly security: { readonly enabled: boolean; readonly rules: readonly AccessRule[] };
+  /** URLs that are asked (publish, play) and told (unpublish, stop); names as in the file. */
+  readonly httpHooks: {
+    readonly enabled: boolean;
+    readonly on_publish: readonly string[];
+    readonly on_unpublish: readonly string[];
+    readonly on_play: readonly string[];
+    readonly on_stop: readonly string[];
+  };
   readonly httpRemux: {
     readonly enabled: boolean;
     /** Path of HTTP-FLV with `[vhost]`, `[app]`, `[stream]` in it. */
