@@ -16,10 +16,12 @@ import { type BridgeLog, FixedWorkSlots, type WorkSlots } from "./bridge/types.j
 import { type AccessAction, isAllowed } from "./config/access.js";
 import { type Config, type VhostConfig, vhostFor } from "./config/config.js";
 import { loadConfig } from "./config/load.js";
+import { Hooks } from "./http/hooks.js";
 import { readCredentials } from "./http/listener.js";
 import { HttpServer } from "./http/server.js";
 import type { HttpServices } from "./http/services.js";
 import { type HubVhost, LiveHub } from "./hub/hub.js";
+import { displayName, shownId } from "./hub/names.js";
 import type { Converter, HubEvent, Peer, Stream, StreamName } from "./hub/types.js";
 import { Refusal } from "./media/errors.js";
 import { NativeUnavailable } from "./native/library.js";
@@ -68,6 +70,9 @@ export class Gateway extends EventEmitter<GatewayEvents> {
   readonly #clock = new SystemClock();
   readonly #log: Logger;
   readonly #hub: LiveHub;
+  readonly #hooks: Hooks;
+  readonly #serverId = `vid-${randomBytes(4).toString("hex")}`;
+  readonly #serviceId = randomBytes(4).toString("hex");
   #config: Config;
   #state: "new" | "running" | "closed" = "new";
   #transcoders: FfmpegTranscoders | undefined;
@@ -82,11 +87,21 @@ export class Gateway extends EventEmitter<GatewayEvents> {
     super();
     this.#config = options.config ?? loadConfig({ file: PACKAGED_CONFIG, environment: {} }).config;
     this.#log = options.log ?? pino({ level: this.#config.logLevel });
+    this.#hooks = new Hooks({
+      vhost: (name) => vhostFor(this.#config, name),
+      clock: this.#clock,
+      log: this.#log,
+      serverId: this.#serverId,
+      serviceId: this.#serviceId,
+    });
     this.#hub = new LiveHub({
       clock: this.#clock,
       maxStreams: this.#config.maxConnections,
       vhost: (name) => hubVhost(vhostFor(this.#config, name)),
-      gate: async (action, request) => this.#checkAccess(action, request),
+      gate: async (action, request) => {
+        this.#checkAccess(action, request);
+        return await this.#hooks.ask(action, request);
+      },
       converter: (stream, lane) => this.#converterFor(stream, lane),
       onEvent: (event) => this.#onHubEvent(event),
     });
@@ -134,7 +149,7 @@ export class Gateway extends EventEmitter<GatewayEvents> {
    * @returns the directives whose change needs a restart
    */
   reload(config: Config): readonly string[] {
-    const fixed = ["listen", "rtmps", "httpApi", "httpServer", "rtcServer", "ffmpeg", "maxConnections"] as const;
+    const fixed = ["listen", "rtmps", "httpApi", "httpServer", "rtcServer", "ffmpeg", "maxConnections", "dataDir"] as const;
     const changed = fixed.filter((name) => !isDeepStrictEqual(config[name], this.#config[name]));
     this.#config = config;
     this.#rtc?.configure(config);
@@ -149,6 +164,7 @@ export class Gateway extends EventEmitter<GatewayEvents> {
     this.#hub.close(reason);
     await Promise.all([this.#rtmp?.close(reason), this.#http?.close(), this.#rtc?.close(reason)]);
     await this.#transcoders?.close();
+    await this.#hooks.close();
   }
 
   async #open(): Promise<void> {
@@ -177,8 +193,10 @@ export class Gateway extends EventEmitter<GatewayEvents> {
   }
 
   async #openRtmp(): Promise<RtmpServer> {
-    const { listen, rtmps, maxConnections } = this.#config;
-    const tls = rtmps.enabled ? { ...(await readCredentials("rtmps", rtmps)), listen: rtmps.listen } : undefined;
+    const { listen, rtmps, maxConnections, dataDir } = this.#config;
+    const tls = rtmps.enabled
+      ? { ...(await readCredentials("rtmps", rtmps, dataDir, this.#log)), listen: rtmps.listen }
+      : undefined;
     const server = new RtmpServer({
       listen,
       ...(tls !== undefined && { tls }),
@@ -225,8 +243,8 @@ export class Gateway extends EventEmitter<GatewayEvents> {
       vhosts: () => [...this.#config.vhosts.values()],
       version: VERSION,
       ...(rtmpPort !== undefined && { rtmpPort }),
-      serverId: `vid-${randomBytes(4).toString("hex")}`,
-      serviceId: randomBytes(4).toString("hex"),
+      serverId: this.#serverId,
+      serviceId: this.#serviceId,
     };
   }
 
@@ -252,16 +270,17 @@ export class Gateway extends EventEmitter<GatewayEvents> {
   }
 
   #streamLog(name: StreamName): BridgeLog {
-    const log = this.#log.child({ stream: `${name.app}/${name.stream}` });
+    const log = this.#log.child({ stream: displayName(name) });
     return { debug: (line) => log.debug(line), info: (line) => log.info(line), warn: (line) => log.warn(line) };
   }
 
   /** Sessions log their own opening and closing; the hub's events that no session sees are logged here. */
   #onHubEvent(event: HubEvent): void {
+    this.#hooks.onEvent(event);
     const { name } = event.stream;
     if (event.type === "timestamp-jump") {
       this.#log.warn(
-        { stream: `${name.app}/${name.stream}`, peer: event.peer.address },
+        { session: shownId(event.peer.id), stream: displayName(name), peer: event.peer.address },
         "bridged a jump of the publisher's clock",
       );
     } else if (event.type === "publish" || event.type === "play") {

@@ -22,12 +22,13 @@ const RULES: Readonly<Record<string, Rule>> = {
   "gateway/main": { may: ["gateway/gateway", "gateway/config", "gateway/log", "gateway/start-text", "transcoder"], edges: "*" },
   "gateway/gateway": { may: ["*"], edges: "*" }, // the composition root
   "gateway/system-clock": { may: ["gateway/hub/clock"], edges: "*" },
-  "gateway/log": { may: [], edges: "*" },
+  "gateway/log": { may: ["gateway/log-throttle"], edges: "*" },
+  "gateway/log-throttle": { may: [], edges: [] },
   "gateway/start-text": { may: ["gateway/config/config"], edges: "*" },
 
   "gateway/media": { may: [], edges: [] },
   "gateway/rtp": { may: ["gateway/media"], edges: [] },
-  "gateway/hub": { may: ["gateway/media", "gateway/rtp"], mayTypes: ["gateway/config/config"], edges: [] },
+  "gateway/hub": { may: ["gateway/media", "gateway/rtp", "gateway/config/config"], edges: [] },
   "gateway/bridge": {
     may: ["gateway/media", "gateway/rtp", "gateway/hub"],
     mayTypes: ["transcoder", "gateway/config/config"],

@@ -249,8 +249,9 @@ export class Publisher implements MediaSide {
     const info = receiver === undefined ? undefined : readSenderInfo(READER);
     if (source === undefined || receiver === undefined || info === undefined || receiver.timestamp === -1) return;
     receiver.onSenderReport(now, bytes.readUInt32BE(start + 10));
-    // A sender without a clock says 0 (RFC 3550 section 6.4.1).
-    if (bytes.readUInt32BE(start + 8) === 0 && bytes.readUInt32BE(start + 12) === 0) return;
+    // A sender without a clock says 0 (RFC 3550 section 6.4.1). One that counts whole seconds (werift 0.25 puts a number far too
+    // small behind them) would put sound and picture apart by up to one: when they arrived tells more.
+    if (bytes.readUInt32BE(start + 12) < SMALLEST_FRACTION) return;
     this.#lane.report(source.track.ids.kind, info.wallTime, unwrapTimestamp(info.rtpTimestamp, receiver.timestamp));
   }
 
@@ -350,5 +351,6 @@ const REPORT_INTERVAL = 1_000; // ms
 const FEEDBACK_INTERVAL = 80; // ms: a sender's estimator wants 50 to 250
 const FLUSH_AFTER = 3; // ms that packets of an unfinished picture wait for each other
 const SOURCE_SILENCE = 250; // ms after which another source of the same track is taken
+const SMALLEST_FRACTION = 2 ** 32 / 100; // of an NTP second: of good reports one in a hundred is left out
 const MAX_SOURCES = 16;
 const MAX_NACK_NUMBERS = 250; // each may need four bytes

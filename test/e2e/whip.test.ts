@@ -3,10 +3,15 @@
 import assert from "node:assert/strict";
 import { after, before, suite, test } from "node:test";
 
+import { makeFixture } from "../../scripts/fixtures.js";
 import { eventually, pause } from "../support/child.js";
 import { Chromium, PageViewer } from "../support/chromium.js";
 import { GatewayProcess } from "../support/gateway-process.js";
+import { decodePictures, fromFirstKey, judgeLipSync } from "../support/judge.js";
+import { NativePublisher } from "../support/native-publisher.js";
 import { PagePublisher } from "../support/page-publisher.js";
+import { checkSequence, depacketizeH264 } from "../support/rtp-reader.js";
+import { ViewerHost } from "../support/viewers.js";
 
 suite("Chromium publishes", () => {
   let gateway: GatewayProcess;
@@ -48,6 +53,58 @@ suite("Chromium publishes", () => {
     assert.ok(first < 1500, `first picture after ${first} ms`);
     await viewer.close();
     await publisher.stop();
-    await gateway.child.line(/WebRTC publisher left/, 2000);
+    await gateway.child.line(/webrtc publish ended/, 2000);
   });
+});
+
+suite("native stacks publish", () => {
+  let gateway: GatewayProcess;
+  let host: ViewerHost;
+  let clip: string;
+
+  before(async () => {
+    clip = (await makeFixture()).path;
+    gateway = await GatewayProcess.start({ rtc: "rtc_to_rtmp on;" });
+    host = new ViewerHost();
+  });
+
+  after(async () => {
+    await host.stop();
+    await gateway.stop();
+  });
+
+  for (const [stack, ssrc] of [
+    ["libdatachannel", true],
+    ["libdatachannel", false],
+    ["werift", true],
+  ] as const) {
+    test(`${stack}, ${ssrc ? "with" : "without"} SSRCs in its offer: viewers get every packet, and lips in sync`, async () => {
+      const publisher = await NativePublisher.start(stack, gateway.whipUrl(), clip, { ssrc });
+      try {
+        await gateway.live();
+        const viewer = await host.join(gateway.whepUrl());
+        await viewer.until("a whole key frame has come", (look) => look.tally.firstKeyFrameAt !== undefined);
+        await viewer.until("sender reports for both tracks", (look) => look.tally.senderReports >= 2);
+        await pause(6000);
+        const recording = await viewer.take();
+        await viewer.leave();
+        const video = checkSequence(recording.video);
+        const audio = checkSequence(recording.audio);
+        assert.deepEqual([video.missing, video.duplicates, audio.missing, audio.duplicates], [0, 0, 0, 0]);
+        const units = depacketizeH264(video.ordered);
+        assert.ok(units[0]?.isKey && units[0].isComplete);
+        const pictures = (await decodePictures(fromFirstKey(units))).slice(-100);
+        assert.equal(pictures.length, 100);
+        pictures.slice(1).forEach((picture, index) => {
+          assert.equal(picture.frameNumber, ((pictures[index]?.frameNumber ?? Number.NaN) + 1) % 400);
+        });
+        const lips = await judgeLipSync(recording);
+        const shown = lips.offsets.map((entry) => entry.offsetMs.toFixed(1)).join(" ");
+        if (process.env["SHOW"] !== undefined) console.log(stack, ssrc, shown);
+        assert.ok(lips.offsets.length >= 4 && Math.abs(lips.worstMs) <= 15, `beep minus flash in ms: ${shown}`);
+      } finally {
+        await publisher.stop();
+      }
+    });
+  }
 });

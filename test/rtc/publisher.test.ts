@@ -132,6 +132,25 @@ test("absurd reports change nothing: another epoch per track, an RTP time from n
   }
 });
 
+test("a clock that counts whole seconds, as werift's does, parts nobody's lips", async () => {
+  const world = await PublisherWorld.open();
+  world.source.run(500, false);
+  const { packets } = world.stream;
+  const before = [packets.wallTimeOf("audio", 0), packets.wallTimeOf("video", 0)];
+  for (let i = 0; i < 20; i++) {
+    world.source.run(460, false);
+    const seconds = Math.floor(world.clock.wallTime() / 1000) * 1000;
+    const ticks = world.source.mediaTime;
+    world.source.raw(senderReport(AUDIO.ssrc, seconds + 0.2, 2 ** 32 - 50_000 + ticks * 48));
+    world.source.raw(senderReport(VIDEO.ssrc, seconds + 1.9, 2 ** 32 - 50_000 + (ticks - 40) * 90));
+  }
+  const after = [packets.wallTimeOf("audio", 0), packets.wallTimeOf("video", 0)];
+  after.forEach((time, index) => {
+    assert.ok(Math.abs(time - (before[index] ?? 0)) < 5, `${time - (before[index] ?? 0)} ms`);
+  });
+  world.close();
+});
+
 test("padding leaves no hole, a packet lost for good does", async () => {
   const video = { ...VIDEO, rtxPayloadType: -1, rtxSsrc: 0, feedback: { ...VIDEO.feedback, nack: false } };
   const world = await PublisherWorld.open({ video, delay: 1 });

@@ -27,7 +27,7 @@ export class LightViewer implements ViewerSession {
   readonly #lastSequence = { video: -1, audio: -1 };
   #dtls: DtlsTransport | undefined;
   #timer: NodeJS.Timeout | undefined;
-  #resource: string | undefined;
+  resource: string | undefined;
   readonly #fingerprint: string | undefined;
 
   /** @param fingerprint offered instead of that of its certificate: an impostor */
@@ -40,7 +40,7 @@ export class LightViewer implements ViewerSession {
     this.#socket.bind(0, "127.0.0.1");
     await once(this.#socket, "listening");
     const answer = await postOffer(url, this.#offer(this.#fingerprint ?? context.fingerprint), this.times);
-    this.#resource = answer.resource;
+    this.resource = answer.resource;
     const value = (name: string): string => new RegExp(`^a=${name}:(.+?)\\s*$`, "m").exec(answer.sdp)?.[1] ?? "";
     const [, , , , address = "", port = ""] = value("candidate").split(" ");
     const [algorithm = "", fingerprint = ""] = value("fingerprint").split(" ");
@@ -96,7 +96,7 @@ export class LightViewer implements ViewerSession {
 
   async leave(politely: boolean): Promise<void> {
     clearInterval(this.#timer);
-    if (politely && this.#resource !== undefined) await fetch(this.#resource, { method: "DELETE" }).catch(() => undefined);
+    if (politely && this.resource !== undefined) await fetch(this.resource, { method: "DELETE" }).catch(() => undefined);
     this.#dtls?.close();
     this.#socket.close();
   }

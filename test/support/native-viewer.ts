@@ -12,7 +12,7 @@ export class NativeViewer implements ViewerSession {
   state = "new";
   readonly #connection: PeerConnection;
   readonly #tracks: Track[]; // must stay referenced, or garbage collection closes them
-  #resource: string | undefined;
+  resource: string | undefined;
 
   constructor(keep: boolean) {
     this.receiver = new Receiver(keep);
@@ -40,7 +40,7 @@ export class NativeViewer implements ViewerSession {
     await gathered;
     const offer = this.#connection.localDescription()?.sdp ?? "";
     const answer = await postOffer(url, offer, this.times);
-    this.#resource = answer.resource;
+    this.resource = answer.resource;
     this.#connection.setRemoteDescription(answer.sdp, "answer");
   }
 
@@ -62,7 +62,7 @@ export class NativeViewer implements ViewerSession {
   }
 
   async leave(politely: boolean): Promise<void> {
-    if (politely && this.#resource !== undefined) await fetch(this.#resource, { method: "DELETE" }).catch(() => undefined);
+    if (politely && this.resource !== undefined) await fetch(this.resource, { method: "DELETE" }).catch(() => undefined);
     for (const track of this.#tracks) track.close();
     this.#connection.close();
   }

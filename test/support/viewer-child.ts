@@ -22,7 +22,7 @@ async function obey(command: ViewerCommand): Promise<unknown> {
   if (session === undefined) throw new Error(`no viewer ${command.viewer}`);
   switch (command.act) {
     case "look":
-      return { state: session.state, times: session.times, tally: session.receiver.tally };
+      return { state: session.state, times: session.times, tally: session.receiver.tally, resource: session.resource };
     case "take":
       return session.receiver.kept;
     case "nack":

@@ -10,6 +10,8 @@ export interface ViewerSession {
   readonly receiver: Receiver;
   readonly times: ViewerTimes;
   readonly state: string;
+  /** URL of the session, once it is answered. */
+  readonly resource: string | undefined;
   join(url: string): Promise<void>;
   nack?(sequenceNumbers: readonly number[]): void;
   /** @param politely DELETEs the session; otherwise it just vanishes */

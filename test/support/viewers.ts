@@ -21,7 +21,13 @@ export type ViewerCommand = { readonly id: number; readonly viewer: number } & (
 
 export type ViewerReply = { readonly id: number; readonly value?: unknown; readonly error?: string };
 
-export type ViewerLook = { readonly state: string; readonly times: ViewerTimes; readonly tally: ViewerTally };
+export type ViewerLook = {
+  readonly state: string;
+  readonly times: ViewerTimes;
+  readonly tally: ViewerTally;
+  /** URL of its session. */
+  readonly resource?: string;
+};
 
 type CommandBody = ViewerCommand extends infer C ? (C extends ViewerCommand ? Omit<C, "id" | "viewer"> : never) : never;
 

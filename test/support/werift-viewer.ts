@@ -10,7 +10,7 @@ export class WeriftViewer implements ViewerSession {
   readonly receiver: Receiver;
   readonly times: ViewerTimes = {};
   readonly #connection: RTCPeerConnection;
-  #resource: string | undefined;
+  resource: string | undefined;
 
   constructor(keep: boolean) {
     this.receiver = new Receiver(keep);
@@ -62,12 +62,12 @@ export class WeriftViewer implements ViewerSession {
     await this.#connection.setLocalDescription(await this.#connection.createOffer());
     const offer = this.#connection.localDescription?.sdp ?? "";
     const answer = await postOffer(url, offer, this.times);
-    this.#resource = answer.resource;
+    this.resource = answer.resource;
     await this.#connection.setRemoteDescription({ type: "answer", sdp: answer.sdp });
   }
 
   async leave(politely: boolean): Promise<void> {
-    if (politely && this.#resource !== undefined) await fetch(this.#resource, { method: "DELETE" }).catch(() => undefined);
+    if (politely && this.resource !== undefined) await fetch(this.resource, { method: "DELETE" }).catch(() => undefined);
     await this.#connection.close();
   }
 }
