@@ -74,6 +74,13 @@ test("each port has its routes", async (t) => {
     [server, "/rtc/v1/whep", 204],
     [server, "/players/whep.html", 200],
     [server, "/players/whep.html?autostart=true", 200],
+    [server, "/players/whip.html", 200],
+    [server, "/players/rtc_publisher.html", 200],
+    [server, "/players/rtc_player.html", 200],
+    [server, "/players/srs_player.html?stream=livestream.flv", 200],
+    [server, "/players/vendor/mpegts.js", 200],
+    [server, "/players/vendor/mpegts.js.LICENSE.txt", 200],
+    [server, "/players/vendor/package.json", 404],
     [server, "/", 200],
     [server, "/nothing", 404],
   ] as const) {
@@ -130,6 +137,13 @@ test("pages carry a content security policy and cannot be left upwards", async (
   ]) {
     assert.ok((await get(server, path)).status >= 400, path);
   }
+});
+
+test("the FLV player's library is a script that says which project's it is", async (t) => {
+  const { server } = await start(t);
+  const { headers, body } = await get(server, "/players/vendor/mpegts.js");
+  assert.match(String(headers["content-type"]), /^(text|application)\/javascript/);
+  assert.match(body.slice(0, 500), /mpegts/);
 });
 
 test("the operator's folder is served beside the pages, its index instead of the landing page", async (t) => {
