@@ -20,6 +20,7 @@ import { readCredentials } from "./http/listener.js";
 import { HttpServer } from "./http/server.js";
 import type { HttpServices } from "./http/services.js";
 import { type HubVhost, LiveHub } from "./hub/hub.js";
+import { displayName, shownId } from "./hub/names.js";
 import type { Converter, HubEvent, Peer, Stream, StreamName } from "./hub/types.js";
 import { Refusal } from "./media/errors.js";
 import { NativeUnavailable } from "./native/library.js";
@@ -252,7 +253,7 @@ export class Gateway extends EventEmitter<GatewayEvents> {
   }
 
   #streamLog(name: StreamName): BridgeLog {
-    const log = this.#log.child({ stream: `${name.app}/${name.stream}` });
+    const log = this.#log.child({ stream: displayName(name) });
     return { debug: (line) => log.debug(line), info: (line) => log.info(line), warn: (line) => log.warn(line) };
   }
 
@@ -261,7 +262,7 @@ export class Gateway extends EventEmitter<GatewayEvents> {
     const { name } = event.stream;
     if (event.type === "timestamp-jump") {
       this.#log.warn(
-        { stream: `${name.app}/${name.stream}`, peer: event.peer.address },
+        { session: shownId(event.peer.id), stream: displayName(name), peer: event.peer.address },
         "bridged a jump of the publisher's clock",
       );
     } else if (event.type === "publish" || event.type === "play") {

@@ -27,7 +27,7 @@ const RULES: Readonly<Record<string, Rule>> = {
 
   "gateway/media": { may: [], edges: [] },
   "gateway/rtp": { may: ["gateway/media"], edges: [] },
-  "gateway/hub": { may: ["gateway/media", "gateway/rtp"], mayTypes: ["gateway/config/config"], edges: [] },
+  "gateway/hub": { may: ["gateway/media", "gateway/rtp", "gateway/config/config"], edges: [] },
   "gateway/bridge": {
     may: ["gateway/media", "gateway/rtp", "gateway/hub"],
     mayTypes: ["transcoder", "gateway/config/config"],

@@ -3,9 +3,10 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 
 import { DEFAULT_VHOST } from "../config/config.js";
+import { shownId } from "../hub/names.js";
 import type { Client, Stream } from "../hub/types.js";
 import type { apiGuard } from "./auth.js";
-import { clientId, describeClient, describeStream, describeVhost, isShown, streamId, vhostId } from "./descriptions.js";
+import { describeClient, describeStream, describeVhost, isShown, streamId, vhostId } from "./descriptions.js";
 import { addMetrics } from "./metrics.js";
 import type { Rates } from "./rates.js";
 import type { HttpServices } from "./services.js";
@@ -71,7 +72,7 @@ export function addApi(app: FastifyInstance, options: ApiOptions): void {
     return { ...envelope(), clients: clients.map((client) => describeClient(client, Date.now(), rates.ofClient(client))) };
   });
   const findClient = (request: FastifyRequest): Client | undefined =>
-    [...hub.clients()].find(({ peer }) => clientId(peer.id) === idOf(request));
+    [...hub.clients()].find(({ peer }) => shownId(peer.id) === idOf(request));
   app.get("/api/v1/clients/:id", async (request, reply) => {
     const client = findClient(request);
     if (client === undefined) return sendApiError(reply, 404, NO_SUCH_CLIENT, "no such client");

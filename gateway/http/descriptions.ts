@@ -2,6 +2,7 @@
 
 import { createHash } from "node:crypto";
 
+import { shownId } from "../hub/names.js";
 import type { Client, Stream, StreamName } from "../hub/types.js";
 import { parseAudioConfig } from "../media/audio.js";
 import type { Frame } from "../media/frame.js";
@@ -16,9 +17,6 @@ export function streamId({ vhost, app, stream }: StreamName): string {
 }
 export function vhostId(name: string): string {
   return `vid-${hash(name)}`;
-}
-export function clientId(sessionId: string): string {
-  return hash(sessionId);
 }
 function hash(text: string): string {
   return createHash("sha256").update(text).digest("hex").slice(0, 10);
@@ -54,7 +52,7 @@ export function describeStream(stream: Stream, clients: readonly Client[], kbps:
     recv_bytes: stream.received.bytes,
     kbps,
     state: stream.state,
-    publish: { active, ...(publisher !== undefined && { cid: clientId(publisher.id), protocol: publisher.protocol }) },
+    publish: { active, ...(publisher !== undefined && { cid: shownId(publisher.id), protocol: publisher.protocol }) },
     video: videoCodec === undefined ? null : { codec: CODEC_NAMES[videoCodec] ?? videoCodec, ...describeVideo(stream) },
     audio:
       audioCodec === undefined
@@ -70,7 +68,7 @@ export function describeClient(client: Client, now: number, kbps: Kbps): object 
   const isPublisher = role === "publish";
   const bytes = client.bytes();
   return {
-    id: clientId(peer.id),
+    id: shownId(peer.id),
     vhost: name.vhost,
     stream: streamId(name),
     ip: peer.address,

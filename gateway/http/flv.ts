@@ -7,8 +7,8 @@ import type { Socket } from "node:net";
 
 import { type WebSocket, WebSocketServer } from "ws";
 
-import { DEFAULT_VHOST } from "../config/config.js";
 import type { Clock } from "../hub/clock.js";
+import { displayName, shownId } from "../hub/names.js";
 import type { Hub, Peer } from "../hub/types.js";
 import { Refusal } from "../media/errors.js";
 import { FlvFanOuts, type Framing } from "./flv-fan-outs.js";
@@ -58,7 +58,7 @@ export class FlvService {
   requireLive({ name }: FlvTarget): void {
     const state = this.#options.hub.find(name)?.state;
     if (state !== "live" && state !== "grace") {
-      throw new Refusal("not-live", `nobody publishes ${name.app}/${name.stream} at the moment`);
+      throw new Refusal("not-live", `nobody publishes ${displayName(name)} at the moment`);
     }
   }
 
@@ -133,9 +133,10 @@ export class FlvService {
       onEnd: (reason, how) => session.close(reason, how),
     });
     const fields = {
-      session: peer.id.slice(0, 8),
-      stream: name.vhost === DEFAULT_VHOST ? `${name.app}/${name.stream}` : `${name.vhost}/${name.app}/${name.stream}`,
-      peer: `${framing === "http" ? "http" : "ws"} ${peer.address}:${socket.remotePort ?? 0}`,
+      session: shownId(peer.id),
+      stream: displayName(name),
+      peer: peer.address,
+      ...(framing !== "http" && { over: "websocket" }),
     };
     const session = new Session(viewer, transport, {
       onClosed: (reason) => {
@@ -145,14 +146,21 @@ export class FlvService {
       startedAt: clock.now(),
       after: (ms, callback) => void clock.after(ms, callback),
     });
-    const play = await hub.play({
-      name,
-      peer,
-      lane: "frames",
-      mayWait: hub.find(name)?.state === "grace", // a publisher that may be back in a moment is waited for
-      close: (reason) => session.close(reason, "ended"),
-      statistics: () => viewer.statistics(),
-    });
+    const play = await hub
+      .play({
+        name,
+        peer,
+        lane: "frames",
+        mayWait: hub.find(name)?.state === "grace", // a publisher that may be back in a moment is waited for
+        close: (reason) => session.close(reason, "ended"),
+        statistics: () => viewer.statistics(),
+      })
+      .catch((error: unknown) => {
+        if (error instanceof Refusal && error.code !== "not-live") {
+          log.info({ ...fields, code: error.code, reason: error.message }, "flv play refused");
+        }
+        throw error;
+      });
     if (socket.destroyed || !socket.writable) {
       play.end("the client left before it was granted");
       return;

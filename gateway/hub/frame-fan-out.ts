@@ -148,6 +148,7 @@ export class FrameFanOut implements Sink<Frame> {
     this.#timer = undefined;
     this.#pending = [];
     this.#group = [];
+    this.#last = 0; // the next viewer begins with a backlog, some of which the last one may have had
   }
 
   #isSelected(frame: Frame): boolean {

@@ -3,6 +3,7 @@
 import { Refusal } from "../media/errors.js";
 import type { Frame } from "../media/frame.js";
 import type { Clock, TimerHandle } from "./clock.js";
+import { displayName } from "./names.js";
 import { LiveStream } from "./stream.js";
 import { Timeline } from "./timeline.js";
 import type {
@@ -244,8 +245,7 @@ export class LiveHub implements Hub {
     const stream = this.#entries.get(this.#keyOf(request.name))?.stream;
     if (stream?.state !== "live") {
       if (request.mayWait === true) return;
-      const { app, stream: name } = request.name;
-      throw new Refusal("not-live", `nobody publishes ${app}/${name} at the moment`);
+      throw new Refusal("not-live", `nobody publishes ${displayName(request.name)} at the moment`);
     }
     if (stream.sourceLane === request.lane) return;
     if (stream.converter === undefined) {

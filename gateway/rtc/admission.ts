@@ -2,7 +2,7 @@
 
 import { randomBytes } from "node:crypto";
 
-import { type Config, DEFAULT_VHOST, vhostFor } from "../config/config.js";
+import { type Config, vhostFor } from "../config/config.js";
 import type { StreamName } from "../hub/types.js";
 import { Refusal } from "../media/errors.js";
 import { addressBytes } from "./address.js";
@@ -76,9 +76,4 @@ export async function candidatesFor(offer: RtcOffer, config: Config, machine: Rt
   if (candidates.length === 0)
     throw new Refusal("unavailable", "no address to reach this gateway at is known (rtc_server.candidate)");
   return candidates;
-}
-
-/** How log lines name a stream. */
-export function streamLabel({ vhost, app, stream }: StreamName): string {
-  return vhost === DEFAULT_VHOST ? `${app}/${stream}` : `${vhost}/${app}/${stream}`;
 }

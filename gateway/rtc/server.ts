@@ -6,10 +6,11 @@ import { randomBytes, randomInt } from "node:crypto";
 
 import { type Config, vhostFor } from "../config/config.js";
 import type { Clock } from "../hub/clock.js";
+import { displayName, shownId } from "../hub/names.js";
 import type { Hub, PacketLane, Peer, Play, Publication, Source, StreamName } from "../hub/types.js";
 import { Refusal } from "../media/errors.js";
 import type { DtlsContext, Endpoint } from "../native/types.js";
-import { candidatesFor, checkVhost, chooseCredentials, type RtcOffer, streamLabel } from "./admission.js";
+import { candidatesFor, checkVhost, chooseCredentials, type RtcOffer } from "./admission.js";
 import type { EgressStatistics } from "./egress.js";
 import { FanOut } from "./fan-out.js";
 import type { MediaSide } from "./media-side.js";
@@ -166,7 +167,7 @@ export class RtcServer implements SessionOwner {
         ownText(usernameFragment),
       );
       this.#table.updateFragments(session);
-      this.#options.log.debug({ session: shortId(id) }, "ICE restarted");
+      this.#options.log.debug({ session: shownId(id) }, "webrtc ICE restarted");
     } else {
       if (intent === "restart") throw new Refusal("bad-request", "SDP fragment: an ICE restart needs ice-ufrag and ice-pwd");
       return undefined; // candidates of another generation
@@ -185,7 +186,16 @@ export class RtcServer implements SessionOwner {
   }
 
   /** WHEP. @throws Refusal with a reason that is shown to the viewer */
-  async play(offer: RtcOffer): Promise<RtcAnswer> {
+  play(offer: RtcOffer): Promise<RtcAnswer> {
+    return this.#noteRefusal("play", offer, this.#play(offer));
+  }
+
+  /** WHIP. @throws Refusal with a reason that is shown to the publisher */
+  publish(offer: RtcOffer): Promise<RtcAnswer> {
+    return this.#noteRefusal("publish", offer, this.#publish(offer));
+  }
+
+  async #play(offer: RtcOffer): Promise<RtcAnswer> {
     const admitted = await this.#admit(offer);
     const { id, peer, network } = admitted;
     let session: RtcSession | undefined;
@@ -223,8 +233,7 @@ export class RtcServer implements SessionOwner {
     }
   }
 
-  /** WHIP. @throws Refusal with a reason that is shown to the publisher */
-  async publish(offer: RtcOffer): Promise<RtcAnswer> {
+  async #publish(offer: RtcOffer): Promise<RtcAnswer> {
     const admitted = await this.#admit(offer);
     const { id, peer } = admitted;
     // Before the hub is asked: an offer that cannot be answered must not push another publisher out.
@@ -289,7 +298,7 @@ export class RtcServer implements SessionOwner {
     const attachment = this.#attachments.get(session.id);
     if (attachment?.role === "viewer") attachment.fanOut.add(attachment.viewer);
     const ms = Math.round(this.#clock.now() - session.createdAt);
-    this.#options.log.debug({ session: shortId(session.id), ms }, "WebRTC session connected");
+    this.#options.log.debug({ session: shownId(session.id), ms }, "webrtc session connected");
   }
 
   onClosed(session: RtcSession, reason: string): void {
@@ -305,8 +314,9 @@ export class RtcServer implements SessionOwner {
     } else {
       attachment.publication.end(reason);
     }
-    const fields = { session: shortId(session.id), stream: streamLabel(attachment.name), peer: session.peer, reason };
-    this.#options.log.info({ ...session.statistics(), ...fields }, `WebRTC ${attachment.role} left`);
+    const fields = { session: shownId(session.id), stream: displayName(attachment.name), peer: session.peer, reason };
+    const seconds = Math.round(this.#clock.now() - session.createdAt) / 1000;
+    this.#options.log.info({ ...fields, seconds, ...session.statistics() }, `webrtc ${ACTIONS[attachment.role]} ended`);
   }
 
   #flushSoon(): void {
@@ -321,6 +331,17 @@ export class RtcServer implements SessionOwner {
   };
 
   // --- Admission
+
+  /** What was refused here HTTP only passes on: this is where it is logged. */
+  #noteRefusal(action: "play" | "publish", { name, address }: RtcOffer, answer: Promise<RtcAnswer>): Promise<RtcAnswer> {
+    answer.catch((error: unknown) => {
+      if (!(error instanceof Refusal)) return;
+      const fields = { stream: displayName(name), peer: address, code: error.code, reason: error.message };
+      // Players ask again and again until somebody publishes.
+      this.#options.log[error.code === "not-live" ? "debug" : "info"](fields, `webrtc ${action} refused`);
+    });
+    return answer;
+  }
 
   async #admit(offer: RtcOffer): Promise<Admitted> {
     const network = this.#network;
@@ -389,8 +410,8 @@ export class RtcServer implements SessionOwner {
     });
     this.#attachments.set(id, { ...role, name, bundle, candidates: answer.candidates });
     this.#table.add(session);
-    const fields = { session: shortId(id), stream: streamLabel(name), peer: peer.address };
-    this.#options.log.info(fields, `WebRTC ${role.role} admitted`);
+    const fields = { session: shownId(id), stream: displayName(name), peer: peer.address };
+    this.#options.log.info(fields, `webrtc ${ACTIONS[role.role]} started`);
     return session;
   }
 
@@ -438,11 +459,6 @@ function canAskForKeyFrames(video: NegotiatedTrack | undefined): boolean {
   return video !== undefined && (video.feedback.pli || video.feedback.fir);
 }
 
-/** Of an id, enough to tell sessions apart in a log and too little to be one. */
-function shortId(id: string): string {
-  return id.slice(0, 8);
-}
-
 function random32(): number {
   return randomInt(2 ** 32);
 }
@@ -457,3 +473,4 @@ function newSsrc(used: Set<number>): number {
 }
 
 const STREAM_ID = "sluice";
+const ACTIONS = { viewer: "play", publisher: "publish" } as const;

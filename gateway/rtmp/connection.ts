@@ -5,8 +5,8 @@ import type { Socket } from "node:net";
 
 import type { Logger } from "pino";
 
-import { DEFAULT_VHOST } from "../config/config.js";
 import type { Clock, TimerHandle } from "../hub/clock.js";
+import { displayName, shownId } from "../hub/names.js";
 import type { Hub, Peer, Publication, Source, StreamName } from "../hub/types.js";
 import { ProtocolError, Refusal, type RefusalCode } from "../media/errors.js";
 import type { Frame } from "../media/frame.js";
@@ -46,6 +46,7 @@ export class RtmpConnection implements RtmpSessionOwner, Source {
   readonly closed: Promise<void>;
   readonly #id = randomUUID();
   readonly #address: string;
+  readonly #scheme: "rtmp" | "rtmps";
   readonly #log: Logger;
   #timer: TimerHandle | undefined;
   #timerDue = Number.POSITIVE_INFINITY;
@@ -58,11 +59,12 @@ export class RtmpConnection implements RtmpSessionOwner, Source {
   #byteCount = 0;
   #isGone = false;
 
-  constructor(socket: Socket, scheme: string, options: RtmpConnectionOptions) {
+  constructor(socket: Socket, scheme: "rtmp" | "rtmps", options: RtmpConnectionOptions) {
     this.#socket = socket;
     this.#options = options;
     this.#address = (socket.remoteAddress ?? "").replace(/^::ffff:/, "");
-    this.#log = options.log.child({ session: this.#id.slice(0, 8), peer: `${scheme} ${this.#address}:${socket.remotePort}` });
+    this.#log = options.log.child({ session: shownId(this.#id) });
+    this.#scheme = scheme;
     this.#session = new RtmpSession(options.clock.now(), this, {
       random: randomBytes,
       handshakeTimeout: options.handshakeTimeout,
@@ -144,7 +146,7 @@ export class RtmpConnection implements RtmpSessionOwner, Source {
           }
           this.#player = player;
           this.#startedAt = clock.now();
-          this.#log.info({ stream: this.#stream, agent: request.agent }, "rtmp play started");
+          this.#log.info({ ...this.#fields(), agent: request.agent }, `${this.#scheme} play started`);
           this.#socket.resume();
           this.#session.grantPlay(clock.now(), () => player.start(play));
         }),
@@ -168,7 +170,7 @@ export class RtmpConnection implements RtmpSessionOwner, Source {
   }
 
   onProblem(code: string, description: string): void {
-    this.#log.warn({ stream: this.#stream, code }, description);
+    this.#log.warn({ ...this.#fields(), code, reason: description }, `${this.#scheme} publisher sends something odd`);
     this.#session.notify("NetStream.Publish.Warning", description);
   }
 
@@ -180,7 +182,7 @@ export class RtmpConnection implements RtmpSessionOwner, Source {
   onClose(reason: string): void {
     this.#endPublication(reason);
     this.#endPlay(reason);
-    this.#log.debug({ reason }, "rtmp session closed");
+    this.#log.debug({ ...this.#fields(), reason }, `${this.#scheme} session closed`);
     if (this.#isGone) return;
     this.#socket.resume(); // or its end would never be seen
     this.#socket.end();
@@ -201,8 +203,9 @@ export class RtmpConnection implements RtmpSessionOwner, Source {
   }
 
   #nameOf({ app, stream }: RtmpRequest, vhost: RtmpVhost): StreamName {
-    this.#stream = vhost.name === DEFAULT_VHOST ? `${app}/${stream}` : `${vhost.name}/${app}/${stream}`;
-    return { vhost: vhost.name, app, stream };
+    const name = { vhost: vhost.name, app, stream };
+    this.#stream = displayName(name);
+    return name;
   }
 
   #onPublishGranted(publication: Publication, vhost: RtmpVhost, request: RtmpRequest): void {
@@ -214,18 +217,19 @@ export class RtmpConnection implements RtmpSessionOwner, Source {
     this.#startedAt = this.#options.clock.now();
     this.#frameCount = 0;
     this.#byteCount = 0;
-    this.#log.info({ stream: this.#stream, agent: request.agent }, "rtmp publish started");
+    this.#log.info({ ...this.#fields(), agent: request.agent }, `${this.#scheme} publish started`);
     this.#socket.resume();
     this.#session.grantPublish(this.#options.clock.now(), vhost.publish);
   }
 
   #onRefused(error: unknown, action: "publish" | "play", codes: RefusalCodes, otherwise: string): void {
     if (!(error instanceof Refusal)) {
-      this.#log.error({ err: error, stream: this.#stream }, `rtmp ${action} failed`);
+      this.#log.error({ ...this.#fields(), err: error }, `${this.#scheme} ${action} failed`);
       this.#session.refuse(action === "publish" ? "NetStream.Publish.Failed" : "NetStream.Play.Failed", "internal error");
       return;
     }
-    this.#log.info({ stream: this.#stream, code: error.code, reason: error.message }, `rtmp ${action} refused`);
+    const level = error.code === "not-live" ? "debug" : "info"; // players ask again and again until somebody publishes
+    this.#log[level]({ ...this.#fields(), code: error.code, reason: error.message }, `${this.#scheme} ${action} refused`);
     this.#session.refuse(codes[error.code] ?? otherwise, error.message);
   }
 
@@ -235,7 +239,7 @@ export class RtmpConnection implements RtmpSessionOwner, Source {
     this.#publication = undefined;
     const seconds = Math.round(this.#options.clock.now() - this.#startedAt) / 1000;
     const figures = { seconds, frames: this.#frameCount, bytes: this.#byteCount };
-    this.#log.info({ stream: this.#stream, reason, ...figures }, "rtmp publish ended");
+    this.#log.info({ ...this.#fields(), reason, ...figures }, `${this.#scheme} publish ended`);
     publication.end(reason);
   }
 
@@ -244,8 +248,13 @@ export class RtmpConnection implements RtmpSessionOwner, Source {
     if (player === undefined) return;
     this.#player = undefined;
     const seconds = Math.round(this.#options.clock.now() - this.#startedAt) / 1000;
-    this.#log.info({ stream: this.#stream, reason, seconds, ...player.statistics() }, "rtmp play ended");
+    this.#log.info({ ...this.#fields(), reason, seconds, ...player.statistics() }, `${this.#scheme} play ended`);
     player.end(reason);
+  }
+
+  /** What every log line of this session says. */
+  #fields(): { readonly stream?: string; readonly peer: string } {
+    return { ...(this.#stream !== "" && { stream: this.#stream }), peer: this.#address };
   }
 
   /** The one catch: whatever goes wrong in a session ends that session, with one line. */
@@ -255,9 +264,9 @@ export class RtmpConnection implements RtmpSessionOwner, Source {
       work();
     } catch (error) {
       if (error instanceof ProtocolError) {
-        this.#log.warn({ code: error.code, stream: this.#stream }, `rtmp protocol error: ${error.message}`);
+        this.#log.warn({ ...this.#fields(), code: error.code, reason: error.message }, `${this.#scheme} protocol error`);
       } else {
-        this.#log.error({ err: error, stream: this.#stream }, "rtmp session failed");
+        this.#log.error({ ...this.#fields(), err: error }, `${this.#scheme} session failed`);
       }
       this.#session.close(error instanceof ProtocolError ? error.message : "internal error");
     } finally {

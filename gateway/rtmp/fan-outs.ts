@@ -4,7 +4,7 @@ import type { Clock } from "../hub/clock.js";
 import { FrameFanOut, type Selection } from "../hub/frame-fan-out.js";
 import type { Stream } from "../hub/types.js";
 import { mediaBytes } from "./media-message.js";
-import { MEDIA_CHUNK_SIZE } from "./session.js";
+import { MEDIA_CHUNK_SIZE } from "./message-link.js";
 
 export class RtmpFanOuts {
   readonly #clock: Clock;

@@ -128,11 +128,19 @@ export class RtmpServer {
       server.listen({ port: address.port, host: address.host }, () => {
         server.removeAllListeners("error");
         server.on("error", (error) => this.#options.log.error({ err: error }, "rtmp listener"));
-        this.#options.log.info({ directive, address: server.address() }, "rtmp listens");
+        this.#options.log.info(
+          { address: describeAddress(server.address()) },
+          `${directive === "listen" ? "rtmp" : "rtmps"} listens`,
+        );
         resolve();
       });
     });
   }
+}
+
+function describeAddress(address: ReturnType<Server["address"]>): string {
+  if (address === null || typeof address === "string") return address ?? "";
+  return address.family === "IPv6" ? `[${address.address}]:${address.port}` : `${address.address}:${address.port}`;
 }
 
 function listenFailure(error: NodeJS.ErrnoException, address: RtmpListen, directive: string): string {

@@ -2,24 +2,21 @@
 // what encoders add (releaseStream, FCPublish, FCUnpublish, _checkbw, getStreamLength, @setDataFrame).
 
 import { ProtocolError } from "../media/errors.js";
-import { FlvFrameReader, type FrameReceiver } from "../media/flv-frames.js";
+import type { FrameReceiver } from "../media/flv-frames.js";
 import { AmfObject, type AmfValue, amfObject } from "./amf.js";
-import { readAmf0Prefix } from "./amf0.js";
-import { type ChunkLimits, type ChunkMessage, ChunkReader, ChunkWriter, DEFAULT_CHUNK_LIMITS } from "./chunk.js";
+import { type ChunkLimits, type ChunkMessage, DEFAULT_CHUNK_LIMITS } from "./chunk.js";
 import { answerHandshake, checkVersion, HANDSHAKE_SIZE, type RandomBytes } from "./handshake.js";
+import { MediaReader } from "./media-reader.js";
 import {
   type Command,
-  commandMessage,
   controlMessage,
   MESSAGE,
-  parseMessage,
   type RtmpMessage,
   sampleAccessMessage,
-  splitAggregate,
   streamEvent,
   USER_CONTROL,
-  userControlMessage,
 } from "./message.js";
+import { MEDIA_CHUNK_SIZE, MessageLink, STRANGER_LIMITS, WINDOW_SIZE } from "./message-link.js";
 import { parseTarget, type RtmpTarget } from "./target.js";
 
 /** A `publish` or `play` that waits for `grantPublish`, `grantPlay` or `refuse`. */
@@ -76,15 +73,10 @@ type State = "handshake" | "handshake-ack" | "connecting" | "connected" | "decid
 export class RtmpSession {
   readonly #owner: RtmpSessionOwner;
   readonly #options: RtmpSessionOptions;
-  readonly #reader: ChunkReader;
-  readonly #writer = new ChunkWriter();
+  readonly #link: MessageLink;
   #state: State = "handshake";
   #pending: Buffer[] = [];
   #pendingLength = 0;
-  /** Bytes received, in all and at the last acknowledgement. */
-  #received = 0;
-  #acknowledged = 0;
-  #window = WINDOW_SIZE;
   #app = "";
   #tcUrl = "";
   #pageUrl: string | undefined;
@@ -94,7 +86,7 @@ export class RtmpSession {
   #isPaused = false;
   #receive = { audio: true, video: true };
   #wish: PlayWish = "all";
-  #frames: FlvFrameReader | undefined;
+  #media: MediaReader | undefined;
   #timeouts: PublishTimeouts = { firstPacketTimeout: 0, normalTimeout: 0 };
   #deadline: number;
   #deadlineReason = "handshake timeout";
@@ -102,7 +94,7 @@ export class RtmpSession {
   constructor(now: number, owner: RtmpSessionOwner, options: RtmpSessionOptions) {
     this.#owner = owner;
     this.#options = options;
-    this.#reader = new ChunkReader(STRANGER_LIMITS);
+    this.#link = new MessageLink((bytes) => owner.send(bytes), STRANGER_LIMITS);
     this.#deadline = now + (options.handshakeTimeout ?? HANDSHAKE_TIMEOUT);
   }
 
@@ -118,17 +110,17 @@ export class RtmpSession {
   /** Takes bytes from the client; they must not change afterwards. @throws ProtocolError */
   receive(now: number, bytes: Buffer): void {
     if (this.#state === "closed" || bytes.length === 0) return;
-    this.#received += bytes.length;
+    this.#link.count(bytes.length);
     if (this.#state === "handshake" || this.#state === "handshake-ack") {
       this.#receiveHandshake(now, bytes);
     } else {
-      this.#reader.push(bytes);
-      if (this.isWaiting && this.#reader.unread > MAX_UNREAD) {
+      this.#link.push(bytes);
+      if (this.isWaiting && this.#link.unread > MAX_UNREAD) {
         throw new ProtocolError("too-early", `over ${MAX_UNREAD} bytes sent before the answer to publish`);
       }
     }
     this.#drain(now);
-    this.#acknowledge();
+    if (!this.#isClosed()) this.#link.acknowledge();
   }
 
   /** The publish may begin. Does nothing when nothing waits. @throws ProtocolError from what the client had sent behind it */
@@ -136,8 +128,8 @@ export class RtmpSession {
     if (this.#state !== "deciding") return;
     this.#state = "publishing";
     this.#timeouts = timeouts;
-    this.#frames = new FlvFrameReader(this.#owner);
-    this.#reader.setLimits({ ...DEFAULT_CHUNK_LIMITS, ...this.#options.publishLimits });
+    this.#media = new MediaReader(this.#owner);
+    this.#link.setLimits({ ...DEFAULT_CHUNK_LIMITS, ...this.#options.publishLimits });
     this.#arm(now + timeouts.firstPacketTimeout, "no media after publish");
     this.#write(streamEvent(USER_CONTROL.STREAM_BEGIN, this.#activeStream));
     this.#status("status", "NetStream.Publish.Start", "publishing");
@@ -156,8 +148,7 @@ export class RtmpSession {
     this.#isPaused = false;
     this.#receive = { audio: true, video: true };
     this.#wish = "all";
-    this.#write(controlMessage(MESSAGE.SET_CHUNK_SIZE, MEDIA_CHUNK_SIZE));
-    this.#writer.chunkSize = MEDIA_CHUNK_SIZE;
+    this.#link.setChunkSize(MEDIA_CHUNK_SIZE);
     this.#write(streamEvent(USER_CONTROL.STREAM_BEGIN, this.#activeStream));
     this.#status("status", "NetStream.Play.Reset", "playing and resetting");
     this.#status("status", "NetStream.Play.Start", "playing");
@@ -226,7 +217,7 @@ export class RtmpSession {
     // C2 is not looked at: half of all clients send something else than the echo of S1.
     this.#state = "connecting";
     this.#arm(now + (this.#options.idleTimeout ?? IDLE_TIMEOUT), "connected without publishing or playing");
-    this.#reader.push(rest);
+    this.#link.push(rest);
   }
 
   #drain(now: number): void {
@@ -236,58 +227,30 @@ export class RtmpSession {
       this.#state !== "handshake" &&
       this.#state !== "handshake-ack"
     ) {
-      const message = this.#reader.read();
+      const message = this.#link.read();
       if (message === undefined) return;
-      this.#handle(now, message, parseMessage(message));
+      this.#handle(now, message);
     }
   }
 
-  #handle(now: number, raw: ChunkMessage, message: RtmpMessage): void {
+  #handle(now: number, message: RtmpMessage): void {
     switch (message.kind) {
       case "audio":
       case "video":
-        if (this.#frames === undefined) return; // late media after an unpublish
-        this.#arm(now + this.#timeouts.normalTimeout, "publisher silent");
-        if (message.kind === "audio") this.#frames.audio(message.timestamp, message.body);
-        else this.#frames.video(message.timestamp, message.body);
-        return;
       case "aggregate":
-        for (const part of splitAggregate(message.streamId, message.timestamp, message.body)) {
-          if (part.type === MESSAGE.AGGREGATE) throw new ProtocolError("message-aggregate", "an aggregate inside an aggregate");
-          if (part.type >= MESSAGE.AUDIO && part.type <= MESSAGE.DATA_AMF0) this.#handle(now, part, parseMessage(part));
-        }
+        if (this.#media === undefined) return; // late media after an unpublish
+        this.#arm(now + this.#timeouts.normalTimeout, "publisher silent");
+        this.#media.read(message);
         return;
       case "data":
-        this.#onData(message.timestamp, message.amf0);
+        this.#media?.read(message);
         return;
       case "command":
         this.#onCommand(now, message.streamId, message.command);
         return;
-      case "window-acknowledgement-size":
-        if (message.size > 0) this.#window = message.size;
-        return;
-      case "user-control":
-        if (message.event === USER_CONTROL.PING_REQUEST) {
-          this.#write(userControlMessage(USER_CONTROL.PING_RESPONSE, raw.payload.subarray(2, 6)));
-        }
-        return;
-      case "set-chunk-size": // the chunk reader has obeyed it
-      case "abort": // likewise
-      case "acknowledgement": // what is sent to a publisher needs no window
-      case "set-peer-bandwidth":
-      case "unknown":
-        return;
+      default:
+        return; // what players say of their buffer
     }
-  }
-
-  #onData(timestamp: number, amf0: Buffer): void {
-    if (this.#frames === undefined) return;
-    const { values, end } = readAmf0Prefix(amf0, 1);
-    const body = values[0] === "@setDataFrame" ? amf0.subarray(end) : amf0;
-    // Read whole, although it is passed on as bytes: viewers are not to be handed what makes no sense.
-    const { values: metadata, end: metadataEnd } = readAmf0Prefix(body, 2);
-    if (metadata[0] === "onMetaData" && metadata[1] instanceof AmfObject)
-      this.#frames.data(timestamp, body.subarray(0, metadataEnd));
   }
 
   #onCommand(now: number, streamId: number, command: Command): void {
@@ -405,8 +368,7 @@ export class RtmpSession {
     this.#state = "connected";
     this.#write(controlMessage(MESSAGE.WINDOW_ACKNOWLEDGEMENT_SIZE, WINDOW_SIZE));
     this.#write(controlMessage(MESSAGE.SET_PEER_BANDWIDTH, WINDOW_SIZE));
-    this.#write(controlMessage(MESSAGE.SET_CHUNK_SIZE, CHUNK_SIZE));
-    this.#writer.chunkSize = CHUNK_SIZE;
+    this.#link.setChunkSize(CHUNK_SIZE);
     this.#result(transactionId === 0 ? 1 : transactionId, [
       amfObject({ fmsVer: "FMS/3,5,3,888", capabilities: 127, mode: 1 }), // what encoders expect to see of a server
       amfObject({
@@ -466,8 +428,8 @@ export class RtmpSession {
   #unpublish(now: number, reason: string): void {
     if (this.#state !== "publishing") return;
     this.#state = "connected";
-    this.#frames = undefined;
-    this.#reader.setLimits(STRANGER_LIMITS);
+    this.#media = undefined;
+    this.#link.setLimits(STRANGER_LIMITS);
     this.#arm(now + (this.#options.idleTimeout ?? IDLE_TIMEOUT), "connected without publishing or playing");
     this.#status("status", "NetStream.Unpublish.Success", "unpublished");
     this.#owner.onUnpublish(reason);
@@ -475,7 +437,7 @@ export class RtmpSession {
 
   #end(reason: string): void {
     this.#state = "closed";
-    this.#frames = undefined;
+    this.#media = undefined;
     this.#arm(Number.POSITIVE_INFINITY, "");
     this.#owner.onClose(reason);
   }
@@ -483,13 +445,6 @@ export class RtmpSession {
   #arm(deadline: number, reason: string): void {
     this.#deadline = deadline;
     this.#deadlineReason = reason;
-  }
-
-  /** Acknowledges at half the window: at the whole one a strict sender would already stand still. Section 5.4.3. */
-  #acknowledge(): void {
-    if (this.#received - this.#acknowledged < this.#window / 2 || this.#state === "closed") return;
-    this.#acknowledged = this.#received;
-    this.#write(controlMessage(MESSAGE.ACKNOWLEDGEMENT, this.#received % 0x1_0000_0000));
   }
 
   #onFc(command: string, code: string, name: AmfValue): void {
@@ -506,26 +461,24 @@ export class RtmpSession {
   }
 
   #statusOn(streamId: number, level: "status" | "error", code: string, description: string): void {
-    this.#command(streamId, "onStatus", 0, [null, amfObject({ level, code, description })]);
+    this.#link.status(streamId, level, code, description);
   }
 
   #command(streamId: number, name: string, transactionId: number, values: readonly AmfValue[]): void {
-    this.#write(commandMessage(streamId, { name, transactionId, values }));
+    this.#link.command(streamId, name, transactionId, values);
   }
 
   #write(message: ChunkMessage): void {
-    this.#owner.send(this.#writer.write(message));
+    this.#link.write(message);
+  }
+
+  #isClosed(): boolean {
+    return this.#state === "closed";
   }
 }
 
-/** Bytes of a chunk of media to players: a key frame of a usual stream fits into one. */
-export const MEDIA_CHUNK_SIZE = 60_000;
-
-/** For a client that has not been granted anything: commands are under 1 KiB, and anybody may connect. */
-const STRANGER_LIMITS = { maxMessageLength: 1 << 20, maxBuffered: 1 << 20 };
 const HANDSHAKE_TIMEOUT = 10_000;
 const IDLE_TIMEOUT = 30_000;
-const WINDOW_SIZE = 2_500_000; // what every server says; acknowledgements then come about once a second from a fast client
 const CHUNK_SIZE = 4096; // of what is sent to all but players
 const MAX_UNREAD = 1 << 20; // while a request waits the owner stops reading; this bounds an owner that does not
 const MAX_STREAMS = 16; // createStream per connection: encoders use one

@@ -53,7 +53,7 @@ suite("Chromium publishes", () => {
     assert.ok(first < 1500, `first picture after ${first} ms`);
     await viewer.close();
     await publisher.stop();
-    await gateway.child.line(/WebRTC publisher left/, 2000);
+    await gateway.child.line(/webrtc publish ended/, 2000);
   });
 });
 

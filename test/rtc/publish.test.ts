@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { shownId } from "../../gateway/hub/names.js";
 import { Refusal } from "../../gateway/media/errors.js";
 import { FAKE_CLOSE_NOTIFY } from "../support/rtc-fakes.js";
 import type { PeerTrack } from "../support/rtc-peer.js";
@@ -279,9 +280,9 @@ test("the end of a publisher: DELETE, a goodbye of DTLS, silence of 30 s; the vi
     world.clock.advance(1000);
     assert.equal(viewer.state, "closed");
     assert.equal(world.rtc.sessionCount, 0);
-    const left = world.logged.filter(({ message }) => message === "WebRTC publisher left");
+    const left = world.logged.filter(({ message }) => message === "webrtc publish ended");
     assert.equal(left.length, 1);
     const fields = left[0]?.fields as { session: string; stream: string; peer: string; reason: string };
-    assert.deepEqual([fields.session, fields.stream, fields.peer], [id.slice(0, 8), "live/livestream", "198.51.100.1"]);
+    assert.deepEqual([fields.session, fields.stream, fields.peer], [shownId(id), "live/livestream", "198.51.100.1"]);
   }
 });

@@ -314,7 +314,9 @@ test("a role conflict is answered with 487", async () => {
 test("sessions end: unanswered, silent, deleted, closed by the peer, wrong certificate, end of stream; nothing is left behind", async () => {
   const { rtc, play, publication } = await world();
   const reasons = (): string[] =>
-    rtc.logged.filter((line) => line.message.includes("left")).map((line) => String((line.fields as { reason?: string }).reason));
+    rtc.logged
+      .filter((line) => line.message.endsWith(" ended"))
+      .map((line) => String((line.fields as { reason?: string }).reason));
   await rtc.join(); // never checks
   play(31_000);
   assert.match(reasons()[0] ?? "", /no ICE check/);

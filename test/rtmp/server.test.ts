@@ -179,7 +179,7 @@ test("what the hub says reaches the publisher, and a kick ends it", async (t) =>
 });
 
 test("H.264 without SPS is told to the publisher once", async (t) => {
-  const { hub, open, told } = await setUp(t);
+  const { hub, open, lines } = await setUp(t);
   const client = await open();
   await client.publish();
   for (let i = 0; i < 5; i++) client.sendTag(videoTag(i * 40, { key: true }));
@@ -187,7 +187,7 @@ test("H.264 without SPS is told to the publisher once", async (t) => {
   assert.match(status === undefined ? "" : (statusText(status) ?? ""), /SPS/);
   for (const tag of sampleTags()) client.sendTag(tag);
   await hub.until(() => (hub.publications[0]?.frames.length ?? 0) >= 50);
-  assert.equal(told().filter((message) => message.includes("SPS")).length, 1);
+  assert.equal(lines.filter(({ level, reason }) => level === 40 && reason?.includes("SPS")).length, 1);
 });
 
 test("a client that leaves while it waits for the answer leaves nothing behind", async (t) => {
@@ -349,7 +349,8 @@ for (const { name, send, line } of TROUBLE) {
     await bad.closed;
     const complaints = lines.filter((entry) => entry.level >= 40);
     assert.equal(complaints.length, 1);
-    assert.match(complaints[0]?.msg ?? "", line);
+    assert.equal(complaints[0]?.msg, "rtmp protocol error");
+    assert.match(complaints[0]?.reason ?? "", line);
     for (const tag of sampleTags()) good.sendTag(tag);
     await hub.until(() => hub.publications[0]?.frames.length === 53);
   });

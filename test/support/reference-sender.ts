@@ -4,7 +4,7 @@ import { createSocket, type Socket } from "node:dgram";
 import { once } from "node:events";
 import { createServer, type Server } from "node:http";
 
-import { Audio, PeerConnection, type Track, Video } from "node-datachannel";
+import { Audio, cleanup, PeerConnection, type Track, Video } from "node-datachannel";
 
 import { Child } from "./child.js";
 import { isRtcp } from "./rtp-reader.js";
@@ -77,7 +77,9 @@ export class ReferenceSender {
   async stop(): Promise<void> {
     await this.#ffmpeg?.stop("SIGKILL");
     for (const socket of this.#sockets) socket.close();
+    for (const tracks of this.#tracks) for (const track of [tracks.video, tracks.audio]) track.close();
     for (const connection of this.#connections) connection.close();
+    cleanup(); // its threads would keep the process alive
     this.#server.closeAllConnections();
     this.#server.close();
     await once(this.#server, "close");

@@ -6,10 +6,12 @@ import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
 
+import type { Frame } from "../../gateway/media/frame.js";
 import { AmfObject, type AmfValue, amfObject } from "../../gateway/rtmp/amf.js";
 import { writeAmf0 } from "../../gateway/rtmp/amf0.js";
 import { type ChunkMessage, ChunkReader, ChunkWriter } from "../../gateway/rtmp/chunk.js";
 import { type DigestScheme, finishHandshake, HANDSHAKE_SIZE, startHandshake } from "../../gateway/rtmp/handshake.js";
+import { MediaReader } from "../../gateway/rtmp/media-reader.js";
 import { type Command, commandMessage, controlMessage, MESSAGE, parseMessage } from "../../gateway/rtmp/message.js";
 
 /** A message to send: type, milliseconds, body. */
@@ -70,6 +72,14 @@ export function sampleTags(): Tag[] {
     tags.push(audioTag(i * 40 + 5, 60 + i));
   }
   return tags;
+}
+
+/** What a server makes of these tags. */
+export function framesOfTags(tags: readonly Tag[]): Frame[] {
+  const frames: Frame[] = [];
+  const reader = new MediaReader({ onFrame: (frame) => frames.push(frame), onProblem: () => {} });
+  for (const tag of tags) reader.read(parseMessage(toMessage(tag)));
+  return frames;
 }
 
 export function toMessage(tag: Tag, streamId = 1): ChunkMessage {

@@ -1,0 +1,264 @@
+// What ffmpeg publishes, played over RTMP by the clients people use, and relayed over a server that is not ours. Clients that are not
+// installed are skipped; ffmpeg is always there.
+
+import assert from "node:assert/strict";
+import { chownSync, existsSync, mkdtempSync, rmSync, statSync } from "node:fs";
+import { connect } from "node:net";
+import { tmpdir } from "node:os";
+import { delimiter, join } from "node:path";
+import { after, before, suite, test } from "node:test";
+
+import type { Frame } from "../../gateway/media/frame.js";
+import { RtmpClient } from "../../gateway/rtmp/client.js";
+import { SystemClock } from "../../gateway/system-clock.js";
+import { type Fixture, makeFixture } from "../../scripts/fixtures.js";
+import { Child, eventually, pause } from "../support/child.js";
+import { freeTcpPort, GatewayProcess } from "../support/gateway-process.js";
+import { MediaServer } from "../support/media-server.js";
+import { publish } from "../support/publish.js";
+
+const SECONDS = 6;
+const STRICT = ["-v", "error", "-nostdin", "-xerror", "-err_detect", "explode"];
+
+const isInstalled = (program: string): boolean =>
+  (process.env["PATH"] ?? "").split(delimiter).some((folder) => existsSync(join(folder, program)));
+const without = (program: string): { skip: string | false } => ({ skip: isInstalled(program) ? false : `no ${program} here` });
+
+/** Runs a program to its end. @throws Error with its words when it fails */
+async function run(program: string, args: readonly string[]): Promise<string> {
+  const child = new Child(program, args);
+  const { code } = await child.exited;
+  assert.equal(code, 0, `${program} ended with ${code}:\n${child.log}`);
+  return child.log;
+}
+
+/** Decodes for some seconds without any complaint; gives the number of pictures. */
+async function decode(url: string, seconds = SECONDS): Promise<number> {
+  const said = await run("ffmpeg", [...STRICT, "-i", url, "-t", `${seconds}`, "-progress", "pipe:1", "-f", "null", "-"]);
+  const lines = said.split("\n");
+  assert.deepEqual(
+    lines.filter((line) => !/^\w+= *[\w./:-]+$/.test(line) && line !== ""),
+    [],
+    "ffmpeg complained",
+  );
+  return Number(
+    lines
+      .filter((line) => line.startsWith("frame="))
+      .at(-1)
+      ?.slice("frame=".length),
+  );
+}
+
+suite("RTMP play", () => {
+  let fixture: Fixture;
+  let gateway: GatewayProcess;
+  let publisher: Child;
+  let folder: string;
+
+  before(async () => {
+    folder = mkdtempSync(join(tmpdir(), "rtmp-play-"));
+    fixture = await makeFixture({ bframes: "default" });
+    gateway = await GatewayProcess.start();
+    publisher = publish(fixture.path, gateway.rtmpUrl());
+    await gateway.live();
+  });
+
+  after(async () => {
+    await publisher.stop("SIGKILL");
+    await gateway.stop();
+    rmSync(folder, { recursive: true, force: true });
+  });
+
+  test("ffmpeg decodes every picture and complains about nothing", async () => {
+    assertNear(await decode(gateway.rtmpUrl()), SECONDS * fixture.fps);
+  });
+
+  test("ffprobe sees even times that never step back, over both tracks", async () => {
+    const entries = ["-show_entries", "packet=codec_type,pts_time,dts_time", "-of", "json"];
+    const said = await run("ffprobe", ["-v", "error", ...entries, "-read_intervals", `%+${SECONDS}`, gateway.rtmpUrl()]);
+    type Packet = { readonly codec_type: string; readonly pts_time: string; readonly dts_time: string };
+    const { packets } = JSON.parse(said) as { packets: Packet[] };
+    const times = packets.map(({ dts_time }) => Math.round(Number(dts_time) * 1000));
+    assert.deepEqual(
+      times.filter((time, i) => time < (times[i - 1] ?? 0)),
+      [],
+    );
+    const steps = (type: string): Set<number> => {
+      const own = times.filter((_, i) => packets[i]?.codec_type === type);
+      return new Set(own.slice(1).map((time, i) => time - (own[i] ?? 0)));
+    };
+    assert.deepEqual(steps("video"), new Set([40]));
+    assert.deepEqual([...steps("audio")].sort(), [21, 22]); // 1,024 samples at 48 kHz in whole milliseconds
+    const shown = packets.filter(({ codec_type }) => codec_type === "video").map(({ pts_time }) => Number(pts_time) * 1000);
+    shown.sort((a, b) => a - b);
+    for (let i = 1; i < shown.length - fixture.fps; i++) assert.equal(Math.round((shown[i] ?? 0) - (shown[i - 1] ?? 0)), 40);
+  });
+
+  test("rtmpdump records a file that decodes", without("rtmpdump"), async () => {
+    const file = join(folder, "dump.flv");
+    const dump = new Child("rtmpdump", ["-q", "-r", gateway.rtmpUrl(), "--live", "-o", file]);
+    await eventually("a recording", () => (existsSync(file) && statSync(file).size > 150_000 ? true : undefined));
+    await dump.stop("SIGINT");
+    assert.ok((await decode(file)) > fixture.fps);
+  });
+
+  test("mpv plays", without("mpv"), async () => {
+    await run("mpv", ["--no-config", "--vo=null", "--ao=null", "--no-terminal", "--frames=50", gateway.rtmpUrl()]);
+  });
+
+  test("VLC plays as an ordinary user, without a lost picture", without("vlc"), async () => {
+    const port = await freeTcpPort();
+    const home = mkdtempSync(join(tmpdir(), "vlc-"));
+    const dummies = [
+      "--intf",
+      "dummy",
+      "--extraintf",
+      "oldrc",
+      "--rc-fake-tty",
+      "--no-dbus",
+      "--aout",
+      "dummy",
+      "--vout",
+      "dummy",
+    ];
+    const command = ["vlc", ...dummies, `--rc-host=127.0.0.1:${port}`, gateway.rtmpUrl()];
+    const isRoot = process.getuid?.() === 0; // VLC refuses to run as root
+    if (isRoot) chownSync(home, NOBODY, NOBODY);
+    const user = isRoot ? ["setpriv", `--reuid=${NOBODY}`, `--regid=${NOBODY}`, "--clear-groups"] : ["env"];
+    const [program = "", ...args] = [...user, ...command];
+    const vlc = new Child(program, args, { HOME: home });
+    try {
+      const shown = await eventually(
+        "VLC shows pictures",
+        async () => {
+          const figures = await askVlc(port);
+          return Number(/frames displayed : +(\d+)/.exec(figures)?.[1]) > 3 * fixture.fps ? figures : undefined;
+        },
+        20_000,
+        500,
+      );
+      const figure = (name: string): number => Number(new RegExp(`${name} +: +(\\d+)`).exec(shown)?.[1]);
+      assert.equal(figure("demux corrupted"), 0);
+      assert.equal(figure("discontinuities"), 0);
+      assert.ok(figure("frames lost") <= fixture.fps / 5, shown); // a busy machine shows some too late
+    } finally {
+      await vlc.stop("SIGKILL");
+      rmSync(home, { recursive: true, force: true });
+    }
+  });
+
+  test("a publisher that restarts: the player goes on", async () => {
+    const first = publish(fixture.path, gateway.rtmpUrl("restarting"));
+    await gateway.live("restarting");
+    const frames: Frame[] = [];
+    const closed: string[] = [];
+    const player = new RtmpClient({
+      url: gateway.rtmpUrl("restarting"),
+      action: "play",
+      clock: new SystemClock(),
+      onFrame: (frame) => frames.push(frame),
+      onClose: (reason) => closed.push(reason),
+    });
+    await eventually("media", () => (frames.length > 50 ? true : undefined));
+    await first.stop("SIGKILL");
+    await pause(500);
+    const before = frames.length;
+    const second = publish(fixture.path, gateway.rtmpUrl("restarting"));
+    try {
+      const after = await eventually("media again", () => (frames.length > before + 50 ? frames.slice(before) : undefined));
+      const video = after.filter(({ kind, isConfig }) => kind === "video" && !isConfig);
+      assert.equal(video[0]?.isKey, true);
+      const times = frames.filter(({ kind, isConfig }) => kind !== "data" && !isConfig).map(({ dts }) => dts);
+      assert.deepEqual(
+        times.filter((time, i) => time < (times[i - 1] ?? 0)),
+        [],
+      );
+      assert.deepEqual(closed, []);
+    } finally {
+      player.close();
+      await second.stop("SIGKILL");
+    }
+  });
+
+  test("our client relays to node-media-server and back, and what comes back decodes", async () => {
+    const server = await MediaServer.start();
+    const there = relay(gateway.rtmpUrl(), server.url());
+    let back: { close(): void } | undefined;
+    try {
+      await there.flowing();
+      const returning = relay(server.url(), gateway.rtmpUrl("returned"));
+      back = returning;
+      await returning.flowing();
+      await gateway.live("returned");
+      assertNear(await decode(gateway.rtmpUrl("returned"), 3), 3 * fixture.fps);
+    } finally {
+      back?.close();
+      there.close();
+      await server.stop();
+    }
+  });
+});
+
+/** ffmpeg counts its seconds from the first packet of either track, and B-frames come later than they are shown. */
+function assertNear(pictures: number, expected: number): void {
+  assert.ok(Math.abs(pictures - expected) <= 3, `${pictures} pictures of ${expected}`);
+}
+
+const NOBODY = 65_534;
+
+/** What VLC says to `stats`, or nothing when it does not listen yet. */
+async function askVlc(port: number): Promise<string> {
+  return await new Promise((resolve) => {
+    const socket = connect(port, "127.0.0.1");
+    let said = "";
+    socket.on("connect", () => socket.write("stats\n"));
+    socket.on("data", (bytes) => {
+      said += bytes.toString();
+      if (said.includes("stats: returned")) socket.destroy();
+    });
+    socket.setTimeout(2000, () => socket.destroy());
+    socket.on("error", () => {});
+    socket.on("close", () => resolve(said));
+  });
+}
+
+/** Plays from one server and publishes to another. */
+function relay(from: string, to: string) {
+  const clock = new SystemClock();
+  const ends: string[] = [];
+  let passed = 0;
+  const waiting: Frame[] = [];
+  let isOpen = false;
+  const push = new RtmpClient({
+    url: to,
+    action: "publish",
+    clock,
+    onReady: () => {
+      isOpen = true;
+      for (const frame of waiting.splice(0)) push.writeFrame(frame);
+    },
+    onClose: (reason) => ends.push(`push: ${reason}`),
+  });
+  const pull = new RtmpClient({
+    url: from,
+    action: "play",
+    clock,
+    onFrame: (frame) => {
+      passed += 1;
+      if (isOpen) push.writeFrame(frame);
+      else waiting.push(frame);
+    },
+    onClose: (reason) => ends.push(`pull: ${reason}`),
+  });
+  return {
+    flowing: () =>
+      eventually(`a relay from ${from} to ${to}`, () => {
+        if (ends.length > 0) throw new Error(ends.join("; "));
+        return isOpen && passed > 30 ? true : undefined;
+      }),
+    close: () => {
+      pull.close();
+      push.close();
+    },
+  };
+}
