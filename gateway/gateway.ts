@@ -16,6 +16,7 @@ import { type BridgeLog, FixedWorkSlots, type WorkSlots } from "./bridge/types.j
 import { type AccessAction, isAllowed } from "./config/access.js";
 import { type Config, type VhostConfig, vhostFor } from "./config/config.js";
 import { loadConfig } from "./config/load.js";
+import { Hooks } from "./http/hooks.js";
 import { readCredentials } from "./http/listener.js";
 import { HttpServer } from "./http/server.js";
 import type { HttpServices } from "./http/services.js";
@@ -69,6 +70,9 @@ export class Gateway extends EventEmitter<GatewayEvents> {
   readonly #clock = new SystemClock();
   readonly #log: Logger;
   readonly #hub: LiveHub;
+  readonly #hooks: Hooks;
+  readonly #serverId = `vid-${randomBytes(4).toString("hex")}`;
+  readonly #serviceId = randomBytes(4).toString("hex");
   #config: Config;
   #state: "new" | "running" | "closed" = "new";
   #transcoders: FfmpegTranscoders | undefined;
@@ -83,11 +87,21 @@ export class Gateway extends EventEmitter<GatewayEvents> {
     super();
     this.#config = options.config ?? loadConfig({ file: PACKAGED_CONFIG, environment: {} }).config;
     this.#log = options.log ?? pino({ level: this.#config.logLevel });
+    this.#hooks = new Hooks({
+      vhost: (name) => vhostFor(this.#config, name),
+      clock: this.#clock,
+      log: this.#log,
+      serverId: this.#serverId,
+      serviceId: this.#serviceId,
+    });
     this.#hub = new LiveHub({
       clock: this.#clock,
       maxStreams: this.#config.maxConnections,
       vhost: (name) => hubVhost(vhostFor(this.#config, name)),
-      gate: async (action, request) => this.#checkAccess(action, request),
+      gate: async (action, request) => {
+        this.#checkAccess(action, request);
+        return await this.#hooks.ask(action, request);
+      },
       converter: (stream, lane) => this.#converterFor(stream, lane),
       onEvent: (event) => this.#onHubEvent(event),
     });
@@ -135,7 +149,7 @@ export class Gateway extends EventEmitter<GatewayEvents> {
    * @returns the directives whose change needs a restart
    */
   reload(config: Config): readonly string[] {
-    const fixed = ["listen", "rtmps", "httpApi", "httpServer", "rtcServer", "ffmpeg", "maxConnections"] as const;
+    const fixed = ["listen", "rtmps", "httpApi", "httpServer", "rtcServer", "ffmpeg", "maxConnections", "dataDir"] as const;
     const changed = fixed.filter((name) => !isDeepStrictEqual(config[name], this.#config[name]));
     this.#config = config;
     this.#rtc?.configure(config);
@@ -150,6 +164,7 @@ export class Gateway extends EventEmitter<GatewayEvents> {
     this.#hub.close(reason);
     await Promise.all([this.#rtmp?.close(reason), this.#http?.close(), this.#rtc?.close(reason)]);
     await this.#transcoders?.close();
+    await this.#hooks.close();
   }
 
   async #open(): Promise<void> {
@@ -178,8 +193,10 @@ export class Gateway extends EventEmitter<GatewayEvents> {
   }
 
   async #openRtmp(): Promise<RtmpServer> {
-    const { listen, rtmps, maxConnections } = this.#config;
-    const tls = rtmps.enabled ? { ...(await readCredentials("rtmps", rtmps)), listen: rtmps.listen } : undefined;
+    const { listen, rtmps, maxConnections, dataDir } = this.#config;
+    const tls = rtmps.enabled
+      ? { ...(await readCredentials("rtmps", rtmps, dataDir, this.#log)), listen: rtmps.listen }
+      : undefined;
     const server = new RtmpServer({
       listen,
       ...(tls !== undefined && { tls }),
@@ -226,8 +243,8 @@ export class Gateway extends EventEmitter<GatewayEvents> {
       vhosts: () => [...this.#config.vhosts.values()],
       version: VERSION,
       ...(rtmpPort !== undefined && { rtmpPort }),
-      serverId: `vid-${randomBytes(4).toString("hex")}`,
-      serviceId: randomBytes(4).toString("hex"),
+      serverId: this.#serverId,
+      serviceId: this.#serviceId,
     };
   }
 
@@ -259,6 +276,7 @@ export class Gateway extends EventEmitter<GatewayEvents> {
 
   /** Sessions log their own opening and closing; the hub's events that no session sees are logged here. */
   #onHubEvent(event: HubEvent): void {
+    this.#hooks.onEvent(event);
     const { name } = event.stream;
     if (event.type === "timestamp-jump") {
       this.#log.warn(

@@ -1,8 +1,11 @@
-// EDGE: the log. One readable line per event on standard error, or JSON for machines (`log_format json`).
+// EDGE: the log. One readable line per event on standard error, or JSON for machines (`log_format json`). What a client makes happen again
+// and again is written so often and then only counted.
 
 import { write } from "node:fs";
 
 import { type Logger, pino } from "pino";
+
+import { LogThrottle } from "./log-throttle.js";
 
 export type LogOptions = {
   /** trace, debug, info, warn or error. */
@@ -19,13 +22,39 @@ export type Log = {
 /** A log on standard error, or on another file descriptor. */
 export function openLog({ level, format }: LogOptions, descriptor = 2): Log {
   const output = new LogOutput(descriptor);
+  const throttle = new LogThrottle();
+  let timer: NodeJS.Timeout | undefined;
+  const tellLeftOut = (): void => {
+    clearTimeout(timer);
+    timer = undefined;
+    for (const leftOut of throttle.drain()) logger.warn(leftOut, LEFT_OUT);
+  };
+  const write = (json: string): void => {
+    const entry = JSON.parse(json) as Entry;
+    const { level, msg, peer } = entry;
+    const isLimited = LIMITED_LEVELS.has(level) && msg !== LEFT_OUT;
+    if (!isLimited || throttle.take(performance.now(), String(msg ?? ""), typeof peer === "string" ? peer : "")) {
+      output.write(format === "json" ? json : formatEntry(entry));
+    } else timer ??= setTimeout(tellLeftOut, TELL_LEFT_OUT).unref();
+  };
   const options = { level, base: null, timestamp: pino.stdTimeFunctions.isoTime, serializers: { err: pino.stdSerializers.err } };
   const logger =
     format === "json"
-      ? pino({ ...options, formatters: { level: (label: string) => ({ level: label }) } }, output)
-      : pino(options, { write: (line: string) => output.write(formatLine(line)) });
-  return { logger, flush: () => output.flush() };
+      ? pino({ ...options, formatters: { level: (label: string) => ({ level: label }) } }, { write })
+      : pino(options, { write });
+  const flush = async (): Promise<void> => {
+    tellLeftOut();
+    await output.flush();
+  };
+  return { logger, flush };
 }
+
+type Entry = Readonly<Record<string, unknown>>;
+
+const LEFT_OUT = "log lines left out";
+const TELL_LEFT_OUT = 10_000; // ms after the first of them
+/** As numbers in text, as names in JSON. debug and trace are for somebody who wants everything. */
+const LIMITED_LEVELS: ReadonlySet<unknown> = new Set([30, 40, 50, "info", "warn", "error"]);
 
 /**
  * Writes lines without ever holding up the gateway: not when the reader of a pipe stalls (process.stderr blocks then), not when the
@@ -101,7 +130,10 @@ const RETRY_AFTER = 20; // ms; a pipe that somebody else made non-blocking is fu
 
 /** `2026-11-22 14:59:01.123Z info  message key=value`, from pino's JSON; a stack follows on lines of its own. */
 export function formatLine(json: string): string {
-  const { level, time, msg, err, ...fields } = JSON.parse(json) as Record<string, unknown>;
+  return formatEntry(JSON.parse(json) as Entry);
+}
+
+function formatEntry({ level, time, msg, err, ...fields }: Entry): string {
   const name = LEVELS[Number(level)] ?? String(level);
   const values = Object.entries(fields).map(([key, value]) => `${key}=${formatValue(value)}`);
   const error = err as { message?: unknown; stack?: unknown } | undefined;

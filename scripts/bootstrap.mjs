@@ -232,16 +232,27 @@ function readOr(file, otherwise) {
   }
 }
 
-/** End-to-end tests run real clients: sees that they are there, and installs them where it may. */
+/**
+ * End-to-end tests run real clients: sees that they are there, and installs them where it may. Without a browser and ffmpeg nothing
+ * can be tested; the tests of other players are skipped when those are not there.
+ */
 function provideClients() {
   const missing = missingClients();
-  if (missing.length === 0) return;
+  const players = missingPlayers();
+  if (missing.length + players.length === 0) return;
   if (process.platform === "linux" && process.getuid?.() === 0 && isOnPath("apt-get")) {
-    console.error(`Installing ${missing.join(", ")} for the tests (apt-get) …`);
+    console.error(`Installing ${[...missing, ...players].join(", ")} for the tests (apt-get) …`);
     const options = { env: { ...process.env, DEBIAN_FRONTEND: "noninteractive" } };
-    runQuietly(["apt-get", "update", "-q"], "apt-get update", options);
-    runQuietly(["apt-get", "install", "-y", "-q", "--no-install-recommends", ...missing], "apt-get install", options);
+    const update = ["apt-get", "update", "-q"];
+    const install = ["apt-get", "install", "-y", "-q", "--no-install-recommends"];
+    if (missing.length > 0) {
+      runQuietly(update, "apt-get update", options);
+      runQuietly([...install, ...missing], "apt-get install", options);
+    } else run(update, options);
+    if (players.length > 0) run([...install, ...players], options);
   }
+  const absent = missingPlayers();
+  if (absent.length > 0) console.error(`Tests that play in ${absent.join(", ")} are skipped: not installed.`);
   const still = missingClients();
   if (still.length === 0) return;
   fail(
@@ -259,6 +270,13 @@ function missingClients() {
   // The clock in the test picture is drawn with this one; elsewhere than on Debian any font will do.
   const fonts = "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf";
   if (isOnPath("apt-get") && !existsSync(fonts)) missing.push("fonts-dejavu-core");
+  return missing;
+}
+
+/** Players that some tests use when they are there; small beside a browser. Names of Debian's packages. */
+function missingPlayers() {
+  const missing = ["rtmpdump", "mpv"].filter((program) => !isOnPath(program));
+  if (!isOnPath("vlc")) missing.push("vlc-bin", "vlc-plugin-base");
   return missing;
 }
 

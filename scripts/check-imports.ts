@@ -22,7 +22,8 @@ const RULES: Readonly<Record<string, Rule>> = {
   "gateway/main": { may: ["gateway/gateway", "gateway/config", "gateway/log", "gateway/start-text", "transcoder"], edges: "*" },
   "gateway/gateway": { may: ["*"], edges: "*" }, // the composition root
   "gateway/system-clock": { may: ["gateway/hub/clock"], edges: "*" },
-  "gateway/log": { may: [], edges: "*" },
+  "gateway/log": { may: ["gateway/log-throttle"], edges: "*" },
+  "gateway/log-throttle": { may: [], edges: [] },
   "gateway/start-text": { may: ["gateway/config/config"], edges: "*" },
 
   "gateway/media": { may: [], edges: [] },

@@ -16,8 +16,11 @@ import { parseArgs } from "node:util";
 
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), "../..");
 
-/** Folders of tests that run real clients; those in support try out the clients themselves. */
-const END_TO_END = ["e2e", "support", "whip-whep"];
+/**
+ * Folders of tests that run real clients (those in support try out the clients themselves), and single files that judge a real child at
+ * the speed of the clock: beside others they would measure the machine.
+ */
+const END_TO_END = ["e2e", "support", "whip-whep", "bridge/real-child.", "bridge/rtc-to-rtmp-child."];
 
 /** Longest time for one file in ms: a hang must end, and end as a failure. */
 const UNIT_TIMEOUT = 180_000;
@@ -42,7 +45,7 @@ async function main(): Promise<number> {
     allowPositionals: true,
   });
   const files = listTests().filter((file) => positionals.length === 0 || positionals.some((word) => file.includes(word)));
-  const isEndToEnd = (file: string): boolean => END_TO_END.some((folder) => file.startsWith(join("dist", "test", folder)));
+  const isEndToEnd = (file: string): boolean => END_TO_END.some((path) => file.startsWith(join("dist", "test", path)));
   const phases: Phase[] = [];
   if (!values.e2e) {
     phases.push({

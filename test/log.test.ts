@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { closeSync, constants, mkdtempSync, openSync, readSync, rmSync } from "node:fs";
+import { closeSync, constants, mkdtempSync, openSync, readFileSync, readSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -43,7 +43,7 @@ test("writes everything out before the end, and lets a reader that stalls lose l
   execFileSync("mkfifo", [path]);
   const descriptor = openSync(path, constants.O_RDWR | constants.O_NONBLOCK); // one end that is both, so that nothing blocks
   try {
-    const log = openLog({ level: "info", format: "text" }, descriptor);
+    const log = openLog({ level: "debug", format: "text" }, descriptor);
     log.logger.info("first");
     await log.flush();
     const buffer = Buffer.alloc(1 << 16);
@@ -57,7 +57,7 @@ test("writes everything out before the end, and lets a reader that stalls lose l
     assert.deepEqual(fields, { level: "warn", id: "a1", msg: "second" });
 
     const started = performance.now();
-    for (let index = 0; index < 10_000; index++) log.logger.info({ index, text: "x".repeat(1000) }, "nobody reads");
+    for (let index = 0; index < 10_000; index++) log.logger.debug({ index, text: "x".repeat(1000) }, "nobody reads");
     await log.flush();
     assert.ok(performance.now() - started < 10_000); // a pipe holds 64 KiB: an output that waits would never come here
 
@@ -90,4 +90,34 @@ test("a log that nobody can read any more holds nothing up", async () => {
   for (let index = 0; index < 10; index++) log.logger.info("into the void");
   await log.flush();
   await log.flush();
+});
+
+test("what one client makes happen again and again is written so often and then counted, in both forms", async () => {
+  for (const format of ["text", "json"] as const) {
+    const folder = mkdtempSync(join(tmpdir(), "sluice-log-"));
+    const path = join(folder, "log");
+    const descriptor = openSync(path, "w");
+    try {
+      const log = openLog({ level: "info", format }, descriptor);
+      const child = log.logger.child({ session: "a1" });
+      for (let count = 0; count < 1_000; count++) child.info({ peer: "192.0.2.1", count }, "rtmp publish refused");
+      log.logger.info({ peer: "192.0.2.2" }, "rtmp publish refused");
+      log.logger.info("something else");
+      await log.flush();
+      const lines = readFileSync(path, "utf8").trimEnd().split("\n");
+      assert.ok(lines.length >= 103 && lines.length < 120, `${lines.length} lines`);
+      assert.match(lines.at(-3) ?? "", /192\.0\.2\.2/);
+      assert.match(lines.at(-2) ?? "", /something else/);
+      const written = lines.filter(
+        (line) => /publish refused.*192\.0\.2\.1|192\.0\.2\.1.*publish refused"\}$/.test(line) && !/left out/.test(line),
+      );
+      const last = lines.at(-1) ?? "";
+      assert.match(last, /log lines left out/);
+      const [, count] = /"?count"?[=:](\d+)/.exec(last) ?? [];
+      assert.equal(Number(count), 1_000 - written.length);
+    } finally {
+      closeSync(descriptor);
+      rmSync(folder, { recursive: true });
+    }
+  }
 });

@@ -47,6 +47,7 @@ export function buildConfig({ file, globals, vhosts }: Statements, problems: Con
     rtmps: https("rtmps"),
     maxConnections: get("max_connections"),
     ffmpeg: get("ffmpeg"),
+    dataDir: get("data_dir"),
     logLevel: get("log_level"),
     logFormat: get("log_format"),
     httpApi: {
@@ -110,6 +111,7 @@ export function findContradictions(config: Config): string[] {
 
 function buildVhost(name: string, scope: Scope): VhostConfig {
   const get = <P extends DirectivePath>(path: P): ValueAt<P> => valueIn(scope, path);
+  const urlsOf = (path: HookPath): readonly string[] => (scope.get(path)?.value as ValueAt<HookPath> | undefined) ?? [];
   return {
     name,
     enabled: get("vhost.enabled"),
@@ -139,9 +141,18 @@ function buildVhost(name: string, scope: Scope): VhostConfig {
       takeover: get("vhost.publish.takeover"),
     },
     security: { enabled: get("vhost.security.enabled"), rules: rulesIn(scope) },
+    httpHooks: {
+      enabled: get("vhost.http_hooks.enabled"),
+      on_publish: urlsOf("vhost.http_hooks.on_publish"),
+      on_unpublish: urlsOf("vhost.http_hooks.on_unpublish"),
+      on_play: urlsOf("vhost.http_hooks.on_play"),
+      on_stop: urlsOf("vhost.http_hooks.on_stop"),
+    },
     httpRemux: { enabled: get("vhost.http_remux.enabled"), mount: get("vhost.http_remux.mount") },
   };
 }
+
+type HookPath = `vhost.http_hooks.on_${"publish" | "unpublish" | "play" | "stop"}`;
 
 /** Allow and deny as they stood in the file. */
 function rulesIn(scope: Scope): readonly AccessRule[] {

@@ -65,6 +65,14 @@ export type VhostConfig = {
   };
   /** Who may publish and play, by address; the first rule that matches decides, and without one nobody may. */
   readonly security: { readonly enabled: boolean; readonly rules: readonly AccessRule[] };
+  /** URLs that are asked (publish, play) and told (unpublish, stop); names as in the file. */
+  readonly httpHooks: {
+    readonly enabled: boolean;
+    readonly on_publish: readonly string[];
+    readonly on_unpublish: readonly string[];
+    readonly on_play: readonly string[];
+    readonly on_stop: readonly string[];
+  };
   readonly httpRemux: {
     readonly enabled: boolean;
     /** Path of HTTP-FLV with `[vhost]`, `[app]`, `[stream]` in it. */
@@ -81,6 +89,8 @@ export type Config = {
   readonly maxConnections: number;
   /** Path or name of ffmpeg; empty: the first on PATH, then the packaged one. */
   readonly ffmpeg: string;
+  /** Folder for what the gateway keeps, absolute. */
+  readonly dataDir: string;
   /** Each includes those after it. */
   readonly logLevel: "trace" | "debug" | "info" | "warn" | "error";
   /** Lines for people or JSON for programs, on standard error. */

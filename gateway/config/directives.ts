@@ -14,6 +14,7 @@ import {
   seconds,
   text,
   texts,
+  urls,
   type ValueParser,
 } from "./values.js";
 
@@ -46,7 +47,7 @@ function later<T>(value: ValueParser<T>, fallback: string | undefined, meaning: 
 }
 
 const HTTPS_KEY = `PEM file of the private key; a relative path starts at the working directory, or else at the configuration file's
-folder. With neither key nor certificate a self-signed pair is made and kept in sluice-data/; browsers and encoders warn of it or
+folder. With neither key nor certificate a self-signed pair is made and kept in data_dir; browsers and encoders warn of it or
 refuse it until it is trusted, so for others take one from your usual authority.`;
 
 const hook = (what: string): string => `URLs that get a POST ${what}; several are asked one after another.`;
@@ -70,6 +71,12 @@ export const DIRECTIVES = {
     "",
     `Path or name of the ffmpeg that converts audio (AAC and Opus) and re-encodes video with B-frames. Empty: the first one on PATH,
     and then the one of the package @ffmpeg-installer/ffmpeg. Without any, video still plays over WebRTC and audio does not.`,
+  ),
+  data_dir: ready(
+    text,
+    "sluice-data",
+    `Folder for what the gateway itself keeps: the self-signed certificate. A relative path starts at the working directory. It is made
+    when something is to be kept; where it cannot be written, a warning says so and the certificate is another one after each start.`,
   ),
   log_level: ready(
     choiceWith({ verbose: "trace" }, "trace", "debug", "info", "warn", "error"),
@@ -338,24 +345,22 @@ export const DIRECTIVES = {
   "vhost.hls.hls_fragment": later(seconds(0.5, 60), "10", "Seconds per segment: a segment ends at the first key frame after it."),
   "vhost.hls.hls_window": later(seconds(1, 3600), "60", "Seconds of segments that a playlist holds."),
 
-  "vhost.http_hooks.enabled": later(flag, "off", "Whether your own server is asked and told about publishing and playing.", {
-    danger: "nobody is asked, everybody may publish and play",
-  }),
-  "vhost.http_hooks.on_publish": later(
-    texts,
-    undefined,
-    hook("before a publisher is let in; an answer other than 0 refuses it"),
-    {
-      example: "http://127.0.0.1:8085/api/v1/streams",
-    },
+  "vhost.http_hooks.enabled": ready(
+    flag,
+    "off",
+    `Whether your own server is asked and told about publishing and playing. It gets a POST of JSON; yes is HTTP 200 with the body 0 or
+    {"code":0}. Any other answer, or none in 5 seconds, refuses the client.`,
   ),
-  "vhost.http_hooks.on_unpublish": later(texts, undefined, hook("when a publisher has left"), {
+  "vhost.http_hooks.on_publish": ready(urls, undefined, hook("before a publisher is let in; an answer other than 0 refuses it"), {
     example: "http://127.0.0.1:8085/api/v1/streams",
   }),
-  "vhost.http_hooks.on_play": later(texts, undefined, hook("before a viewer is let in; an answer other than 0 refuses it"), {
+  "vhost.http_hooks.on_unpublish": ready(urls, undefined, hook("when a publisher has left"), {
+    example: "http://127.0.0.1:8085/api/v1/streams",
+  }),
+  "vhost.http_hooks.on_play": ready(urls, undefined, hook("before a viewer is let in; an answer other than 0 refuses it"), {
     example: "http://127.0.0.1:8085/api/v1/sessions",
   }),
-  "vhost.http_hooks.on_stop": later(texts, undefined, hook("when a viewer has left"), {
+  "vhost.http_hooks.on_stop": ready(urls, undefined, hook("when a viewer has left"), {
     example: "http://127.0.0.1:8085/api/v1/sessions",
   }),
   "vhost.http_hooks.on_hls": later(texts, undefined, hook("for each finished HLS segment"), {
@@ -425,9 +430,7 @@ export const BLOCKS: Readonly<Record<string, string>> = {
 
 /** Blocks of which only the switch is known yet: what else stands in them is accepted unread. */
 export const OPEN_BLOCKS: ReadonlySet<string> = new Set([
-  "vhost.http_remux",
   "vhost.hls",
-  "vhost.http_hooks",
   "vhost.refer",
   "vhost.forward",
   "vhost.dvr",

@@ -90,6 +90,7 @@ function completeFiles(config: Config, warnings: readonly ConfigNote[]): { confi
   }
   const completed: Config = {
     ...config,
+    dataDir: resolve(config.dataDir),
     rtmps: withFiles(config.rtmps, "rtmps"),
     httpApi: { ...config.httpApi, https: withFiles(config.httpApi.https, "http_api.https") },
     httpServer: { ...config.httpServer, dir, https: withFiles(config.httpServer.https, "http_server.https") },

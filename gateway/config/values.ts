@@ -84,6 +84,20 @@ export const texts: ValueParser<readonly string[]> = {
   },
 };
 
+/** URLs of http or https. */
+export const urls: ValueParser<readonly string[]> = {
+  expected: "one or more URLs, http://… or https://…",
+  parse(words) {
+    const given = words.filter((word) => word !== "");
+    for (const word of given) {
+      if (!/^https?:\/\/[^/]/i.test(word) || !URL.canParse(word))
+        throw new ValueError(`expected ${urls.expected}, got "${word}"`);
+    }
+    if (words.length === 0) throw new ValueError(`expected ${urls.expected}, got none`);
+    return given;
+  },
+};
+
 /** Addresses to listen at: `PORT`, `IP:PORT`, `[v6]:PORT`, several if need be. Port 0 takes any free one. */
 export const addresses: ValueParser<readonly ListenAddress[]> = {
   expected: "PORT, IP:PORT or [IPv6]:PORT, one or several",

@@ -30,7 +30,7 @@ export function apiGuard({ auth, now }: ApiGuardOptions): (request: FastifyReque
 
   return async (request, reply) => {
     if (!auth.enabled || request.method === "OPTIONS") return;
-    const given = readCredentials(request.headers.authorization);
+    const given = readAuthorization(request.headers.authorization);
     const address = clientAddress(request);
     if (given !== undefined) {
       if (!wrongGuesses.take(now(), address)) {
@@ -55,7 +55,7 @@ export function apiGuard({ auth, now }: ApiGuardOptions): (request: FastifyReque
 }
 
 /** `basic NAME:PASSWORD` or `bearer TOKEN`; undefined when the header holds neither. */
-function readCredentials(header: string | undefined): string | undefined {
+function readAuthorization(header: string | undefined): string | undefined {
   const [, scheme = "", value = ""] = /^(basic|bearer) +([^\s]{1,4096}) *$/i.exec(header ?? "") ?? [];
   if (scheme === "") return undefined;
   if (scheme.toLowerCase() === "bearer") return `bearer ${value}`;

@@ -24,8 +24,6 @@ export type FlvOptions = {
   readonly log: HttpLog;
   /** The vhost that serves a name; undefined when there is none. */
   readonly vhost: (name: string) => FlvVhost | undefined;
-  /** Milliseconds for which frames are gathered, by the number of viewers. */
-  readonly window?: (viewers: number) => number;
 };
 
 export class FlvService {
@@ -42,7 +40,7 @@ export class FlvService {
 
   constructor(options: FlvOptions) {
     this.#options = options;
-    this.#fanOuts = new FlvFanOuts(options.clock, options.window);
+    this.#fanOuts = new FlvFanOuts(options.clock);
   }
 
   get viewerCount(): number {

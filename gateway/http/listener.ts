@@ -8,6 +8,7 @@ import { createSecureContext } from "node:tls";
 
 import type { HttpsConfig, ListenAddress } from "../config/config.js";
 import { keptSelfSigned } from "./self-signed.js";
+import type { HttpLog } from "./services.js";
 
 export type RequestHandler = (request: IncomingMessage, response: ServerResponse) => void;
 
@@ -124,18 +125,22 @@ export class HttpListener {
 }
 
 /**
- * Key and certificate of an `https` section. When neither is configured, a self-signed pair is made and kept in `folder`.
+ * Key and certificate of an `https` section. When neither is configured, a self-signed pair is made and kept in `dataDir`.
  *
  * @throws Error naming the directive and the file
  */
 export async function readCredentials(
   directive: string,
   { key, cert }: HttpsConfig,
-  folder = DATA_FOLDER,
-): Promise<Credentials & { readonly selfSigned?: string }> {
+  dataDir: string,
+  log: Pick<HttpLog, "info" | "warn">,
+): Promise<Credentials> {
   if (key === "" && cert === "") {
-    const { file = "in memory only", ...pair } = await keptSelfSigned(folder, Date.now());
-    return { ...pair, selfSigned: file };
+    const { file, ...pair } = await keptSelfSigned(dataDir, Date.now());
+    const told = `${directive} has no certificate configured: a self-signed one is used`;
+    if (file !== undefined) log.info({ certificate: file }, told);
+    else log.warn({ data_dir: dataDir }, `${told}, another one after each start: the folder cannot be written`);
+    return pair;
   }
   const read = async (name: string, file: string): Promise<string> => {
     if (file === "") throw new Error(`${directive}.${name}: a PEM file is needed beside the other one`);
@@ -154,9 +159,6 @@ export async function readCredentials(
   }
   return credentials;
 }
-
-/** Beside where the gateway was started, as recordings will be. */
-const DATA_FOLDER = "sluice-data";
 
 export function formatAddress({ host, port }: { host?: string | undefined; port: number }): string {
   return host === undefined ? String(port) : host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;

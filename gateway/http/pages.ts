@@ -41,7 +41,8 @@ const PLAYERS = fileURLToPath(new URL("../../../players/", import.meta.url)); //
 
 /** Scripts of other projects that pages load, by their name in `/players/vendor/`: from where npm has put them. */
 function vendorFiles(): Record<string, string> {
-  return { "mpegts.js": createRequire(import.meta.url).resolve("mpegts.js") };
+  const mpegts = createRequire(import.meta.url).resolve("mpegts.js");
+  return { "mpegts.js": mpegts, "mpegts.js.LICENSE.txt": `${mpegts}.LICENSE.txt` }; // the script's first line names the other
 }
 
 /** Pages may talk to other servers (`?server=`), and hold no script but files from here. */

@@ -29,7 +29,7 @@ import type { HttpLog, HttpServices } from "./services.js";
 import { SystemMeter } from "./system-figures.js";
 import { addWhipWhep, MAX_SDP } from "./whip-whep.js";
 
-export type HttpOptions = Pick<Config, "httpApi" | "httpServer" | "maxConnections"> & {
+export type HttpOptions = Pick<Config, "httpApi" | "httpServer" | "maxConnections" | "dataDir"> & {
   /** `rtc_server.whep_compat`. Default false. */
   readonly whepCompat?: boolean;
   readonly services: HttpServices;
@@ -40,8 +40,6 @@ export type HttpOptions = Pick<Config, "httpApi" | "httpServer" | "maxConnection
   /** Folder of the built-in pages. Default the package's own. */
   readonly players?: string;
   readonly rateLimit?: RateLimitOptions;
-  /** Folder for the self-signed certificate. Default `sluice-data` where the gateway was started. */
-  readonly dataFolder?: string;
 };
 
 export type Role = "api" | "server";
@@ -181,7 +179,7 @@ type Door = {
 };
 
 /** One door per address: where API and HTTP server are given the same one, it serves both. */
-async function planDoors({ httpApi, httpServer, dataFolder, log }: HttpOptions): Promise<Door[]> {
+async function planDoors({ httpApi, httpServer, dataDir, log }: HttpOptions): Promise<Door[]> {
   const doors: Door[] = [];
   const add = (role: Role, directive: string, listen: readonly ListenAddress[], credentials: Credentials | undefined) => {
     for (const address of listen) {
@@ -210,9 +208,7 @@ async function planDoors({ httpApi, httpServer, dataFolder, log }: HttpOptions):
     if (!config.enabled) continue;
     add(role, `${section}.listen`, config.listen, undefined);
     if (!config.https.enabled) continue;
-    const credentials = await readCredentials(`${section}.https`, config.https, dataFolder);
-    if (credentials.selfSigned !== undefined)
-      log.info({ certificate: credentials.selfSigned }, "no certificate is configured: a self-signed one is used");
+    const credentials = await readCredentials(`${section}.https`, config.https, dataDir, log);
     add(role, `${section}.https.listen`, config.https.listen, credentials);
   }
   return doors;

@@ -37,8 +37,12 @@ export type HubOptions = {
   readonly maxStreams?: number;
   /** Settings of a vhost. */
   readonly vhost: (name: string) => HubVhost;
-  /** Asked before anyone is told yes. @throws Refusal */
-  readonly gate?: (action: "publish" | "play", request: PublishRequest | PlayRequest) => Promise<void>;
+  /**
+   * Asked before anyone is told yes. What it returns is called when the client is refused after that for another reason.
+   *
+   * @throws Refusal
+   */
+  readonly gate?: (action: "publish" | "play", request: PublishRequest | PlayRequest) => Promise<(() => void) | undefined>;
   /** Makes the converter for a stream whose publisher writes `lane`; undefined when that bridge is off. */
   readonly converter?: (stream: Stream, lane: "frames" | "packets") => Converter | undefined;
   readonly onEvent?: (event: HubEvent) => void;
@@ -86,30 +90,36 @@ export class LiveHub implements Hub {
   }
 
   async publish(request: PublishRequest): Promise<Publication> {
-    return await this.#counted(this.#publish(request));
+    return await this.#admit("publish", request, () => this.#publish(request));
   }
 
   async play(request: PlayRequest): Promise<Play> {
-    return await this.#counted(this.#play(request));
+    return await this.#admit("play", request, () => this.#play(request));
   }
 
-  async #counted<T>(granted: Promise<T>): Promise<T> {
+  async #admit<T>(action: "publish" | "play", request: PublishRequest | PlayRequest, grant: () => T | Promise<T>): Promise<T> {
+    let revoke: (() => void) | undefined;
     try {
-      const result = await granted;
+      this.#refuseWhenClosed();
+      if (action === "play") this.#refuseUnlessPlayable(request as PlayRequest);
+      revoke = await this.#options.gate?.(action, request);
+      this.#refuseWhenClosed();
+      const granted = await grant();
       this.#totals.clients++;
-      return result;
+      return granted;
     } catch (error) {
       this.#totals.refused++;
+      revoke?.();
       throw error;
     }
   }
 
   async #publish(request: PublishRequest): Promise<Publication> {
-    await this.#options.gate?.("publish", request);
-    this.#refuseWhenClosed();
     const holder = this.#entries.get(this.#keyOf(request.name))?.publication;
     if (holder !== undefined) await this.#takeOver(holder, request);
     this.#refuseWhenClosed();
+    const winner = this.#entries.get(this.#keyOf(request.name))?.publication;
+    if (winner !== undefined) throw busy(winner); // another newcomer waited for the same one, and was first
 
     const entry = this.#entryFor(request.name);
     entry.grace?.cancel();
@@ -127,13 +137,8 @@ export class LiveHub implements Hub {
     return publication;
   }
 
-  async #play(request: PlayRequest): Promise<Play> {
-    this.#refuseWhenClosed();
+  #play(request: PlayRequest): Play {
     this.#refuseUnlessPlayable(request);
-    await this.#options.gate?.("play", request);
-    this.#refuseWhenClosed();
-    this.#refuseUnlessPlayable(request);
-
     const entry = this.#entryFor(request.name);
     const { stream } = entry;
     let open = true;
@@ -312,7 +317,6 @@ class LivePublication implements Publication {
   writeFrame(frame: Frame): void {
     if (this.#ended) return;
     this.units++;
-    this.#bytes += frame.data.length;
     this.#lastActivity = this.#clock.now();
     const { stream } = this;
     const arrival = stream.now();
@@ -320,6 +324,7 @@ class LivePublication implements Publication {
       stream.frames.write({ ...frame, dts: arrival, pts: arrival });
       return;
     }
+    this.#bytes += frame.data.length;
     const dts = this.#timeline.map(frame.kind, frame.dts, arrival);
     stream.receive({ ...frame, dts, pts: Timeline.presentation(dts, frame.dts, frame.pts) });
     if (this.#timeline.jumps !== this.#jumps) {

@@ -116,6 +116,10 @@ export class RtcServer implements SessionOwner {
       family: rtcServer.ipFamily,
       onDatagram: (datagram, from) => this.#table.receive(datagram, from),
     });
+    this.#options.log.info(
+      { address: rtcServer.listen.map(({ host }) => `${host ?? "*"}:${this.port}`).join(" ") },
+      "webrtc listens",
+    );
   }
 
   /** The UDP port in use. */
@@ -316,7 +320,7 @@ export class RtcServer implements SessionOwner {
     }
     const fields = { session: shownId(session.id), stream: displayName(attachment.name), peer: session.peer, reason };
     const seconds = Math.round(this.#clock.now() - session.createdAt) / 1000;
-    this.#options.log.info({ ...fields, seconds, ...session.statistics() }, `webrtc ${ACTIONS[attachment.role]} ended`);
+    this.#options.log.info({ ...fields, seconds, ...session.media.statistics() }, `webrtc ${ACTIONS[attachment.role]} ended`);
   }
 
   #flushSoon(): void {

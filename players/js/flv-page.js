@@ -10,12 +10,13 @@ import {
   explainSession,
   fpsText,
   millisecondsText,
+  nameOf,
   setFigures,
   setText,
   showWords,
   sizeText,
 } from "./page-parts.js";
-import { mediaUrl, wantsAutostart } from "./page-url.js";
+import { mediaUrl, streamOf, wantsAutostart } from "./page-url.js";
 
 /** A word for the bar, and its colour. */
 const STATES = {
@@ -120,7 +121,7 @@ function explain(state, detail, age) {
     case "stopped":
       return ["Press Play to watch."];
     case "waiting":
-      return ["Nobody is publishing this stream yet", `${streamOf(detail.url)} begins here by itself as soon as it is live.`];
+      return ["Nobody is publishing this stream yet", `${nameOf(detail.url)} begins here by itself as soon as it is live.`];
     case "buffering":
       return age > EXPLAIN_AFTER
         ? ["Connected, but there is no picture and no sound yet", "The publisher may have paused."]
@@ -135,31 +136,9 @@ function explain(state, detail, age) {
   }
 }
 
-/** `live/livestream` of an address. */
-function streamOf(url) {
-  return decoded(new URL(url).pathname.replace(/^\/|\.\w+$/g, ""));
-}
-
-function decoded(text) {
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    return text;
-  }
-}
-
 function showWatchLink() {
-  let url;
-  try {
-    url = new URL(field.value, window.location.href);
-  } catch {
-    return; // an address half typed
-  }
-  const parts = streamOf(url).split("/");
-  const stream = parts.pop();
-  const vhost = url.searchParams.get("vhost");
-  const query = { autostart: "true", app: parts.slice(-1)[0] ?? "live", stream, ...(vhost !== null && { vhost }) };
-  element("watch-rtc").href = `whep.html?${new URLSearchParams(query)}`;
+  const name = streamOf(field.value, window.location.href);
+  if (name !== undefined) element("watch-rtc").href = `whep.html?${new URLSearchParams({ autostart: "true", ...name })}`;
 }
 
 function showFigures() {

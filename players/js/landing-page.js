@@ -1,129 +1,99 @@
-// players/index.html: addresses with this host in them, and the list of what is live.
+// players/index.html, the console: addresses with this host in them, and what is live, with everybody connected to it.
 
-import { endpointUrl } from "./page-url.js";
+import { GatewayApi } from "./gateway-api.js";
+import { element, setText } from "./page-parts.js";
+import { endpointUrl, mediaUrl } from "./page-url.js";
+import { copyText, StreamList } from "./stream-list.js";
 
-const POLL_INTERVAL = 2_000;
+/** Milliseconds between looks; the later ones while nobody answers. */
+const INTERVALS = [2_000, 2_000, 4_000, 8_000, 15_000];
 
-const element = (id) => document.getElementById(id);
 const here = new URL("./", window.location.href);
+const api = new GatewayApi(window.location);
+let rtmpPort = 1935;
+let wake = () => {};
 
-showAddresses(1935);
-for (const button of document.querySelectorAll("[data-copy]")) button.addEventListener("click", () => copy(button));
-showVersion();
-poll();
+const list = new StreamList(
+  element("streams"),
+  ({ app, name, vhost }) => ({
+    rtmp: rtmpPort > 0 ? `${rtmpServer(app)}/${name}${vhost === "__defaultVhost__" ? "" : `?vhost=${vhost}`}` : undefined,
+  }),
+  async (id) => {
+    const why = await api.kick(id);
+    element("streams").classList.toggle("no-kick", !api.mayKick);
+    wake();
+    return why;
+  },
+);
 
-function showAddresses(rtmpPort) {
-  const host = here.hostname.includes(":") ? here.hostname : here.hostname || "127.0.0.1";
-  const server = `rtmp://${host}${rtmpPort === 1935 ? "" : `:${rtmpPort}`}/live`;
-  element("obs-server").textContent = server;
-  element("ffmpeg-file").textContent = `ffmpeg -re -stream_loop -1 -i file.mp4 -c copy -f flv ${server}/livestream`;
-  element("watch-url").textContent = new URL("players/whep.html?autostart=true", here).href;
-  element("whep-url").textContent = endpointUrl("whep", {
-    ...pick(window.location),
-    pathname: new URL("players/", here).pathname,
-    search: "",
-  });
+showAddresses();
+for (const button of document.querySelectorAll("[data-copy]")) {
+  const source = element(button.dataset.copy);
+  button.addEventListener("click", () => copyText(source.textContent, button, source));
+}
+element("camera-hint").hidden = window.isSecureContext;
+document.addEventListener("visibilitychange", () => wake());
+run();
+
+function showAddresses() {
+  const server = rtmpServer("live");
+  const own = { protocol: here.protocol, host: here.host, hostname: here.hostname, search: "" };
+  const players = { ...own, pathname: new URL("players/", here).pathname };
+  setText(element("obs-server"), server);
+  setText(element("ffmpeg-file"), `ffmpeg -re -stream_loop -1 -i file.mp4 -c copy -f flv ${server}/livestream`);
+  setText(element("watch-url"), new URL("players/whep.html?autostart=true", here).href);
+  setText(element("whep-url"), endpointUrl("whep", players));
+  setText(element("whip-url"), endpointUrl("whip", players));
+  setText(element("flv-url"), mediaUrl(players));
+  setText(element("rtmp-url"), `${server}/livestream`);
 }
 
-function pick({ protocol, host, hostname }) {
-  return { protocol, host, hostname };
+function rtmpServer(app) {
+  const host = here.hostname || "127.0.0.1";
+  return `rtmp://${host}${rtmpPort === 1935 ? "" : `:${rtmpPort}`}/${app}`;
 }
 
-async function showVersion() {
-  const answer = await ask("api/v1/versions");
-  if (answer === undefined) return;
-  element("version").textContent = answer.data.version;
-  if (answer.rtmp_port > 0) showAddresses(answer.rtmp_port);
-}
-
-/** Asks every two seconds, and rests while nobody looks. */
-async function poll() {
-  if (!document.hidden) showStreams((await ask("api/v1/streams?count=100"))?.streams);
-  setTimeout(poll, POLL_INTERVAL);
-}
-
-async function ask(path) {
-  try {
-    const response = await fetch(new URL(path, here), { cache: "no-store", signal: AbortSignal.timeout?.(5_000) });
-    return response.ok ? await response.json() : undefined;
-  } catch {
-    return undefined;
+/** Looks again and again, more slowly while nobody answers, and rests while nobody watches. */
+async function run() {
+  const version = await api.version();
+  if (version !== undefined) {
+    setText(element("version"), version.data.version);
+    if (version.rtmp_port > 0) rtmpPort = version.rtmp_port;
+    showAddresses();
+  }
+  for (let failures = 0; ; ) {
+    if (!document.hidden) {
+      const [streams, clients] = await Promise.all([api.streams(), api.clients()]);
+      failures = streams === undefined ? failures + 1 : 0;
+      showStreams(streams, clients);
+    }
+    await new Promise((resolve) => {
+      wake = resolve;
+      setTimeout(resolve, INTERVALS[Math.min(failures, INTERVALS.length - 1)]);
+    });
   }
 }
 
-let shown = "";
-function showStreams(streams) {
-  const live = streams?.filter(({ publish }) => publish.active) ?? [];
+function showStreams(streams, { reach, clients }) {
+  const live = streams ?? [];
   const note =
     streams === undefined
       ? "The gateway does not answer."
       : live.length === 0
         ? ""
         : `${live.length} ${live.length === 1 ? "stream" : "streams"}`;
-  if (element("live-note").textContent !== note) element("live-note").textContent = note;
-  if (streams === undefined) return;
+  setText(element("live-note"), note);
+  if (streams === undefined) return; // what was known stays, under that note
   element("empty").hidden = live.length > 0;
-  // Rebuilt only when something has changed, so that focus and selection stay.
-  const state = JSON.stringify(
-    live.map(({ id, viewers, video, audio, notes, publish }) => [id, viewers, video, audio, notes, publish.protocol]),
-  );
-  if (state === shown) return;
-  shown = state;
-  const focused = document.activeElement?.dataset?.stream;
-  element("streams").replaceChildren(...live.map(itemOf));
-  if (focused !== undefined) document.querySelector(`[data-stream="${CSS.escape(focused)}"]`)?.focus();
-}
-
-function itemOf(stream) {
-  const { id, app, name, vhost, viewers, video, audio, notes, publish } = stream;
-  const item = make("li");
-  const text = item.appendChild(make("div", "stream-text"));
-  text.appendChild(make("span", "stream-name", `${app}/${name}`));
-  const size = video?.width > 0 ? ` ${video.width} × ${video.height}` : "";
-  const rate = audio?.sample_rate > 0 ? ` ${audio.sample_rate / 1000} kHz` : "";
-  const facts = [
-    publish.protocol === "rtc" ? "WebRTC" : publish.protocol?.toUpperCase(),
-    video && `${video.codec}${size}`,
-    audio && `${audio.codec}${rate}`,
-    `${viewers} ${viewers === 1 ? "viewer" : "viewers"}`,
-  ];
-  text.appendChild(make("span", "small muted", facts.filter(Boolean).join(" · ")));
-  const told = Object.entries(notes ?? {}).map(([topic, note]) => `${topic}: ${note}`);
-  if (told.length > 0) text.appendChild(make("span", "small muted", told.join(" · ")));
-
-  const query = new URLSearchParams({ autostart: "true", app, stream: name });
-  if (vhost !== "__defaultVhost__") query.set("vhost", vhost);
-  const link = item.appendChild(make("a", "button primary", "Watch"));
-  link.href = `players/whep.html?${query}`;
-  link.dataset.stream = id;
-  link.setAttribute("aria-label", `Watch ${app}/${name}`);
-  return item;
-}
-
-/** Names come from whoever publishes: they are only ever text. */
-function make(tag, className = "", text = "") {
-  const made = document.createElement(tag);
-  made.className = className;
-  made.textContent = text;
-  return made;
-}
-
-async function copy(button) {
-  const source = element(button.dataset.copy);
-  try {
-    await navigator.clipboard.writeText(source.textContent);
-  } catch {
-    // No clipboard without https: select the text, so that one key copies it.
-    window.getSelection().selectAllChildren(source);
-    show(button, "Selected");
-    return;
+  list.show(live, clients, reach === "yes");
+  const isOneSided = live.length > 0 && reach !== "yes";
+  element("clients-note").hidden = !isOneSided;
+  if (isOneSided) {
+    setText(
+      element("clients-note"),
+      reach === "denied"
+        ? `Who is connected is told on the API’s own port (${api.apiOrigin}), which asks for a password.`
+        : `Who is connected is told on the API’s own port only; ${api.apiOrigin} does not answer here. Another one: add ?api=PORT to this address.`,
+    );
   }
-  show(button, "Copied");
-}
-
-function show(button, word) {
-  button.textContent = word;
-  setTimeout(() => {
-    button.textContent = "Copy";
-  }, 1_500);
 }

@@ -1,5 +1,7 @@
 // What the pages of players and publishers share: words for a connection's troubles, and how figures are written.
 
+import { streamOf } from "./page-url.js";
+
 export const element = (id) => document.getElementById(id);
 
 /** Milliseconds after which a state that should be short is explained. */
@@ -82,13 +84,15 @@ function triedText({ candidates = [] }) {
 }
 
 function originOf(url) {
-  return url === undefined ? "" : new URL(url).origin;
+  if (url === undefined) return "";
+  const { origin, host } = new URL(url);
+  return origin === "null" ? host : origin; // webrtc://
 }
 
 /** A stream's name for people: `live/livestream`. */
 export function nameOf(url) {
-  const { searchParams } = new URL(url);
-  return `${searchParams.get("app") ?? "live"}/${searchParams.get("stream") ?? "livestream"}`;
+  const { app, stream } = streamOf(url);
+  return `${app}/${stream}`;
 }
 
 /** The address in a field, or undefined after the browser has said what is wrong with it. */

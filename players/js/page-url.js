@@ -69,6 +69,74 @@ export function mediaUrl(location) {
   return `${schema}://${host}${base.replace(/\/$/, "")}/${path}${rest && `?${rest}`}`;
 }
 
+/**
+ * The `webrtc://host/app/stream` address of the older signaling that a page's query asks for. It names a port only when the query does:
+ * the API's.
+ */
+export function legacyUrl(location) {
+  const query = new URLSearchParams(location.search);
+  const value = (key) => query.get(key) || undefined;
+  const port = value("api") ?? value("port");
+  const host = `${bracketed(value("server") ?? (location.hostname || "127.0.0.1"))}${port === undefined ? "" : `:${port}`}`;
+  const path = [value("app") ?? "live", value("stream") ?? "livestream"]
+    .flatMap((part) => part.split("/"))
+    .map(encodeURIComponent);
+  const parameters = new URLSearchParams();
+  if (value("vhost") !== undefined) parameters.set("vhost", query.get("vhost"));
+  for (const [key, text] of query) if (!OWN.has(key)) parameters.append(key, text);
+  const rest = parameters.toString();
+  return `webrtc://${host}/${path.join("/")}${rest && `?${rest}`}`;
+}
+
+/** Base address, with a final slash, of the API that a `webrtc://` address is played and published by. */
+export function legacyApi(url, location) {
+  const query = new URLSearchParams(location.search);
+  const isWeb = location.protocol === "http:" || location.protocol === "https:";
+  const schema = (query.get("schema") || (isWeb ? location.protocol : "http")).replace(/:$/, "");
+  const { hostname } = new URL(url.replace(/^webrtc:/, "http:"));
+  const explicit = /^webrtc:\/\/(?:\[[^\]]*\]|[^/:?#]*):(\d+)/.exec(url)?.[1] ?? "";
+  if (isWeb && explicit === "" && hostname === location.hostname) {
+    const at = location.pathname.lastIndexOf("/players/");
+    return `${location.protocol}//${location.host}${at < 0 ? "" : location.pathname.slice(0, at)}/`;
+  }
+  return `${schema}://${hostname}:${explicit || (schema === "https" ? "1990" : "1985")}/`;
+}
+
+/**
+ * Which stream an address of any of the pages means.
+ *
+ * @returns {{ app: string, stream: string, vhost?: string } | undefined} undefined: no address
+ */
+export function streamOf(address, base) {
+  let url;
+  try {
+    url = new URL(address, base);
+  } catch {
+    return undefined;
+  }
+  const vhost = url.searchParams.get("vhost") ?? undefined;
+  const isPath = url.protocol === "webrtc:" || /\.\w{2,4}$/.test(url.pathname);
+  if (!isPath) {
+    const value = (key, fallback) => url.searchParams.get(key) || fallback;
+    return { app: value("app", "live"), stream: value("stream", "livestream"), ...(vhost !== undefined && { vhost }) };
+  }
+  const parts = url.pathname
+    .replace(/\.(flv|m3u8)$/, "")
+    .split("/")
+    .filter(Boolean)
+    .map(decoded);
+  const stream = parts.pop() ?? "livestream";
+  return { app: parts.join("/") || "live", stream, ...(vhost !== undefined && { vhost }) };
+}
+
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
 function bracketed(name) {
   return name.includes(":") && !name.startsWith("[") ? `[${name}]` : name;
 }

@@ -1,5 +1,6 @@
-// players/whep.html: what a viewer sees of a WhepClient.
+// players/whep.html and rtc_player.html: what a viewer sees of a WhepClient.
 
+import { legacySignaling } from "./legacy-signaling.js";
 import {
   addressIn,
   bitrateText,
@@ -18,7 +19,7 @@ import {
   showWords,
   sizeText,
 } from "./page-parts.js";
-import { endpointUrl, wantsAutostart } from "./page-url.js";
+import { endpointUrl, legacyApi, legacyUrl, wantsAutostart } from "./page-url.js";
 import { WhepClient } from "./whep-client.js";
 
 /** A word for the bar, and its colour. */
@@ -37,7 +38,9 @@ const STATES = {
 
 const video = element("video");
 const field = element("url");
-const client = new WhepClient(video);
+/** rtc_player.html is the same page with the older signaling. */
+const isLegacy = document.documentElement.dataset.signaling === "json";
+const client = new WhepClient(video, isLegacy ? legacySignaling("play", (url) => legacyApi(url, window.location)) : undefined);
 
 // For tests and the curious: everything there is to know, from the console.
 window.__sluice = {
@@ -57,7 +60,7 @@ window.__sluice = {
   },
 };
 
-field.value = endpointUrl("whep", window.location);
+field.value = isLegacy ? legacyUrl(window.location) : endpointUrl("whep", window.location);
 element("form").addEventListener("submit", (event) => {
   event.preventDefault();
   video.muted = false; // a click is what browsers want before sound
@@ -107,7 +110,12 @@ function explain(state, detail, age) {
       return ["Nobody is publishing this stream yet", `${nameOf(detail.url)} begins here by itself as soon as it is live.`];
     case "buffering":
       return age > EXPLAIN_AFTER
-        ? ["Connected, but there is no picture and no sound yet", "The publisher may have paused."]
+        ? [
+            "Connected, but there is no picture and no sound yet",
+            isLegacy
+              ? "Nobody publishes it yet, or the publisher has paused. It begins by itself."
+              : "The publisher may have paused.",
+          ]
         : ["Connecting …"];
     case "paused":
       return ["Nothing comes from the publisher", "The picture goes on by itself when it is back."];

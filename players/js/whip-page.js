@@ -1,6 +1,7 @@
-// players/whip.html: camera, microphone and screen, what a publisher sees of a WhipClient.
+// players/whip.html and rtc_publisher.html: camera, microphone and screen, what a publisher sees of a WhipClient.
 
 import { capture, captureObstacle, listDevices, release, resize } from "./capture.js";
+import { legacySignaling } from "./legacy-signaling.js";
 import {
   addressIn,
   bitrateText,
@@ -18,7 +19,7 @@ import {
   showWords,
   sizeText,
 } from "./page-parts.js";
-import { endpointUrl, wantsAutostart } from "./page-url.js";
+import { endpointUrl, legacyApi, legacyUrl, streamOf, wantsAutostart } from "./page-url.js";
 import { sendableCodecs, WhipClient } from "./whip-client.js";
 
 /** A word for the bar, and its colour. */
@@ -28,7 +29,6 @@ const STATES = {
   busy: { word: "Waiting for the stream", tone: "warn" },
   connecting: { word: "Connecting", tone: "busy" },
   securing: { word: "Connecting", tone: "busy" },
-  connected: { word: "Connecting", tone: "busy" },
   live: { word: "Live", tone: "good" },
   lost: { word: "Trying again", tone: "warn" },
   failed: { word: "Cannot publish", tone: "bad" },
@@ -40,7 +40,9 @@ const CODEC_LABELS = { H264: "H.264", H265: "H.265" };
 
 const video = element("video");
 const field = element("url");
-const client = new WhipClient();
+/** rtc_publisher.html is the same page with the older signaling. */
+const isLegacy = document.documentElement.dataset.signaling === "json";
+const client = new WhipClient(isLegacy ? legacySignaling("publish", (url) => legacyApi(url, window.location)) : undefined);
 /** What is captured, and shown here. @type {MediaStream | undefined} */
 let stream;
 /** A refusal to capture, as title and text. */
@@ -69,7 +71,7 @@ window.__sluice = {
   },
 };
 
-field.value = endpointUrl("whip", window.location);
+field.value = isLegacy ? legacyUrl(window.location) : endpointUrl("whip", window.location);
 const query = new URLSearchParams(window.location.search);
 fillCodecs(query.get("vcodec") ?? query.get("codec") ?? "H264");
 refusal = captureObstacle();
@@ -91,6 +93,8 @@ element("codec").addEventListener("change", chooseCodec);
 for (const kind of ["video", "audio"]) element(`mute-${kind}`).addEventListener("click", () => toggle(kind));
 field.addEventListener("change", showWatchLinks);
 client.addEventListener("state", showState);
+client.addEventListener("state", keepAwake);
+document.addEventListener("visibilitychange", keepAwake);
 client.addEventListener("stats", showFigures);
 navigator.mediaDevices?.addEventListener?.("devicechange", showDevices);
 setInterval(showState, 500); // some words depend on how long a state lasts
@@ -154,7 +158,7 @@ async function openStream() {
   }
   stream = taken.stream;
   for (const track of stream.getTracks()) {
-    track.enabled = element(`mute-${track.kind}`).getAttribute("aria-pressed") !== "true";
+    track.enabled = element(`mute-${track.kind}`).dataset.off === undefined;
     track.addEventListener("ended", () => onTrackEnd(track));
   }
   if (client.pc !== undefined) client.setStream(stream);
@@ -165,6 +169,18 @@ async function openStream() {
   showDevices();
   showState();
   return true;
+}
+
+/** A phone that goes to sleep closes its camera: while publishing it stays awake. */
+let wakeLock;
+async function keepAwake() {
+  const isWanted = client.state === "live" && !document.hidden;
+  if (isWanted && (wakeLock === undefined || wakeLock.released)) {
+    wakeLock = await navigator.wakeLock?.request("screen").catch(() => undefined);
+  }
+  if (client.state === "live" || wakeLock === undefined) return;
+  wakeLock.release().catch(() => {});
+  wakeLock = undefined;
 }
 
 /** A screen that is no longer shared, a camera that was unplugged. */
@@ -195,10 +211,12 @@ function chooseCodec() {
 
 function toggle(kind) {
   const button = element(`mute-${kind}`);
-  const isOff = button.getAttribute("aria-pressed") !== "true";
-  button.setAttribute("aria-pressed", String(isOff));
+  const isOff = button.dataset.off === undefined;
+  if (isOff) button.dataset.off = "";
+  else delete button.dataset.off;
   for (const track of stream?.getTracks() ?? []) if (track.kind === kind) track.enabled = !isOff;
-  setText(button, kind === "video" ? (isOff ? "Show picture" : "Hide picture") : isOff ? "Sound on" : "Mute sound");
+  const [on, off] = kind === "video" ? ["Hide picture", "Show picture"] : ["Mute sound", "Sound on"];
+  setText(button, isOff ? off : on);
   showState();
 }
 
@@ -239,17 +257,11 @@ async function showDevices() {
 }
 
 function showWatchLinks() {
-  let searchParams;
-  try {
-    ({ searchParams } = new URL(field.value, window.location.href));
-  } catch {
-    return; // an address half typed
-  }
-  const [app, name] = [searchParams.get("app") ?? "live", searchParams.get("stream") ?? "livestream"];
-  const vhost = searchParams.get("vhost");
-  const rest = { autostart: "true", app, ...(vhost !== null && { vhost }) };
-  element("watch-rtc").href = `whep.html?${new URLSearchParams({ ...rest, stream: name })}`;
-  element("watch-flv").href = `srs_player.html?${new URLSearchParams({ ...rest, stream: `${name}.flv` })}`;
+  const name = streamOf(field.value, window.location.href);
+  if (name === undefined) return; // an address half typed
+  const query = (more) => new URLSearchParams({ autostart: "true", ...name, ...more });
+  element("watch-rtc").href = `${isLegacy ? "rtc_player" : "whep"}.html?${query({})}`;
+  element("watch-flv").href = `srs_player.html?${query({ stream: `${name.stream}.flv` })}`;
 }
 
 function remark(text) {
@@ -287,7 +299,6 @@ function explain(state, detail, age) {
         "Somebody else is publishing this stream",
         `${detail.reason ?? ""} ${nameOf(detail.url)} is asked for again every few seconds; or choose another stream name.`,
       ];
-    case "connected":
     case "live":
       return [];
     default:

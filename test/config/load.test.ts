@@ -35,13 +35,21 @@ function complaint(path: string): string {
 
 const shipped = (name: string): string => fileURLToPath(new URL(`../../../conf/${name}`, import.meta.url));
 
-for (const name of ["gateway.conf", "rtmp2rtc.conf", "https.conf"]) {
-  test(`conf/${name} bridges RTMP to WebRTC and starts without a warning`, () => {
-    const { config, warnings } = load(shipped(name));
+for (const [name, ...bridges] of [
+  ["gateway.conf", "RTMP to WebRTC", "WebRTC to RTMP", "HTTP-FLV"],
+  ["https.conf", "RTMP to WebRTC", "WebRTC to RTMP", "HTTP-FLV"],
+  ["rtmp2rtc.conf", "RTMP to WebRTC"],
+  ["rtc2rtmp.conf", "WebRTC to RTMP", "HTTP-FLV"],
+  ["rtc.conf"],
+]) {
+  test(`conf/${name} serves WebRTC with ${bridges.join(", ") || "no bridge"}, and starts without a warning`, () => {
+    const { config, warnings } = load(shipped(name ?? ""));
     assert.deepEqual(warnings, []);
     assert.equal(config.rtcServer.enabled, true);
-    const { rtc } = vhostFor(config, DEFAULT_VHOST);
-    assert.deepEqual([rtc.enabled, rtc.rtmpToRtc], [true, true]);
+    const { rtc, httpRemux } = vhostFor(config, DEFAULT_VHOST);
+    assert.equal(rtc.enabled, true);
+    const on = { "RTMP to WebRTC": rtc.rtmpToRtc, "WebRTC to RTMP": rtc.rtcToRtmp, "HTTP-FLV": httpRemux.enabled };
+    for (const [bridge, isOn] of Object.entries(on)) assert.equal(isOn, bridges.includes(bridge), bridge);
   });
 }
 

@@ -64,6 +64,7 @@ test("an empty configuration has the contract's defaults: RTMP and HTTP on, WebR
     play: { gopCache: true, gopCacheMaxFrames: 2500, queueLength: 30_000 },
     publish: { firstPacketTimeout: 20_000, normalTimeout: 5_000, grace: 10_000, takeover: "stale" },
     security: { enabled: false, rules: [] },
+    httpHooks: { enabled: false, on_publish: [], on_unpublish: [], on_play: [], on_stop: [] },
     httpRemux: { enabled: false, mount: "[vhost]/[app]/[stream].flv" },
   });
 });
@@ -363,6 +364,29 @@ test("warns of halves that do nothing", () => {
     warnings("rtc_server { enabled on; } http_api { enabled off; } vhost a { rtc { enabled on; } }")[0] ?? "",
     /http_api is not/,
   );
+});
+
+test("reads hooks and the mount of HTTP-FLV, and says what is wrong with them", () => {
+  const vhost = vhostFor(
+    config(`vhost __defaultVhost__ {
+      http_hooks { enabled on; on_publish http://127.0.0.1:8085/a https://b.example/c; on_stop http://d/; }
+      http_remux { enabled on; mount /[app]/[stream]/index.flv; }
+    }`),
+    DEFAULT_VHOST,
+  );
+  assert.deepEqual(vhost.httpHooks.on_publish, ["http://127.0.0.1:8085/a", "https://b.example/c"]);
+  assert.deepEqual([vhost.httpHooks.on_play, vhost.httpHooks.on_stop], [[], ["http://d/"]]);
+  assert.deepEqual(vhost.httpRemux, { enabled: true, mount: "/[app]/[stream]/index.flv" });
+  for (const [text, expected] of [
+    ["http_hooks { on_publish localhost:80/x; }", /URLs/],
+    ["http_hooks { on_publish http://; }", /URLs/],
+    ["http_hooks { on_pblish http://x/; }", /on_publish/],
+    ["http_remux { mount [vhost]/[app].flv; }", /\[stream\]/],
+    ["http_remux { mount [app]/[stream].ts; }", /\.flv/],
+    ["http_remux { mount [app]/[vhost]/[stream].flv; }", /\[stream\]/],
+  ] as const) {
+    assert.throws(() => config(`vhost a { ${text} }`), expected, text);
+  }
 });
 
 test("takes files that were written for SRS", () => {

@@ -85,6 +85,42 @@ suite("whip.html, whep.html and srs_player.html", { skip }, () => {
     await page.context().close();
   });
 
+  test("the older signaling publishes and plays, the player being there first", async () => {
+    const player = await open("rtc_player.html?autostart=true&stream=older");
+    await until(player.page, "__sluice.state === 'buffering'");
+    const publisher = await open("rtc_publisher.html?autostart=true&stream=older");
+    await until(publisher.page, "__sluice.state === 'live'");
+    await until(player.page, "__sluice.state === 'playing' && __sluice.stats?.framesDecoded > 30", 20_000);
+    for (const { page, errors } of [player, publisher]) {
+      assert.deepEqual(errors, []);
+      await page.context().close();
+    }
+  });
+
+  test("the console shows both sides of a stream and ends a viewer's session, which comes back by itself", async () => {
+    const publisher = await open("whip.html?autostart=true&stream=shown");
+    await until(publisher.page, "__sluice.state === 'live'");
+    const viewer = await open("whep.html?autostart=true&stream=shown");
+    await until(viewer.page, "__sluice.state === 'playing'");
+    const { page, errors } = await open(`../?api=${gateway.ports.api}`);
+    const card = page.locator(".stream", { hasText: "live/shown" });
+    await card.locator("summary").click();
+    const row = card.locator(".client", { hasText: "Watches by WebRTC from 127.0.0.1" });
+    await row.filter({ hasText: "connected" }).waitFor();
+    assert.match(
+      (await card.locator(".facts").textContent()) ?? "",
+      /H\.264 .* × .*Viewers1 \(WebRTC 1\)PublisherWebRTC from 127\.0\.0\.1/,
+    );
+    await viewer.page.evaluate(
+      "__sluice.client.addEventListener('state', () => { window.wasLost ||= __sluice.state === 'lost' })",
+    );
+    await row.getByRole("button").click();
+    await row.getByRole("button").click();
+    await until(viewer.page, "window.wasLost && __sluice.state === 'playing'", 20_000);
+    assert.deepEqual(errors, []);
+    for (const each of [publisher, viewer, { page }]) await each.page.context().close();
+  });
+
   test("srs_player.html says plainly that HLS is not there yet", async () => {
     const { page } = await open("srs_player.html?autostart=true&stream=livestream.m3u8");
     await until(page, "document.querySelector('#notice-title').textContent === 'HLS is not offered yet'");

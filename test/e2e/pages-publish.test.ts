@@ -186,6 +186,34 @@ test("publishes without the microphone that is not there, and says so", { skip }
   );
 });
 
+test("rtc_publisher.html and rtc_player.html are the same pages with the older signaling", { skip }, async () => {
+  for (const [page, action, state] of [
+    ["rtc_publisher", "publish", "live"],
+    ["rtc_player", "play", "playing"],
+  ] as const) {
+    await visit(
+      `/players/${page}.html?autostart=true&stream=a%20b&token=x`,
+      async (page) => {
+        await until(page, `window.__sluice.state === '${state}'`);
+        const [offer] = (await page.evaluate("window.fakeGateway.offers")) as { url: string; streamurl: string }[];
+        assert.equal(offer?.url, `${origin}/rtc/v1/${action}/`);
+        assert.equal(offer?.streamurl, "webrtc://127.0.0.1/live/a%20b?token=x");
+        await page.click("#stop");
+        assert.equal(await page.evaluate("window.fakeGateway.deletes"), 1);
+      },
+      FAKE_GATEWAY,
+    );
+  }
+  await visit(
+    "/players/rtc_publisher.html?autostart=true",
+    async (page) => {
+      await until(page, "window.__sluice.state === 'busy'");
+      assert.match(await text(page, "notice-text"), /A camera is\. live\/livestream/);
+    },
+    `${FAKE_GATEWAY}; window.fakeGateway.busy = true;`,
+  );
+});
+
 test("fits a phone 320 pixels wide", { skip }, async () => {
   await visit(
     "/players/whip.html",

@@ -183,22 +183,22 @@ test("the landing page lists what is live, names as text only, and leads to the 
     await until(page, "document.querySelector('#obs-server').textContent === 'rtmp://127.0.0.1:19350/live'");
     assert.equal(await page.locator("#empty").isVisible(), true);
     streams.push(liveStream("live", "<img src=x onerror=alert(1)>"), liveStream("a&b", "c d"));
-    await until(page, "document.querySelectorAll('#streams li').length === 2");
+    await until(page, "document.querySelector('#streams').children.length === 2");
     assert.equal(await page.locator("#empty").isVisible(), false);
     assert.equal(await page.locator(".stream-name").first().textContent(), "live/<img src=x onerror=alert(1)>");
     assert.equal(await page.locator("#streams img").count(), 0);
-    const href = await page.locator("#streams a").nth(1).getAttribute("href");
+    const href = await page.locator("#streams .button.primary").nth(1).getAttribute("href");
     assert.equal(new URL(href ?? "", "http://x/").searchParams.get("app"), "a&b");
     streams.length = 0;
-    await until(page, "document.querySelectorAll('#streams li').length === 0");
+    await until(page, "document.querySelector('#streams').children.length === 0");
   });
 });
 
 test("fits a phone 320 pixels wide", { skip }, async () => {
   streams.push(liveStream("live", "a-name-without-any-place-to-break-that-is-far-wider-than-the-screen-of-a-phone"));
-  for (const path of ["/", "/players/whep.html"]) {
+  for (const path of ["/", "/players/whep.html", "/players/srs_player.html", "/players/rtc_player.html"]) {
     const work = async (page: Page) => {
-      if (path === "/") await until(page, "document.querySelectorAll('#streams li').length === 1");
+      if (path === "/") await until(page, "document.querySelector('#streams').children.length === 1");
       assert.equal(await page.evaluate("document.documentElement.scrollWidth"), 320);
     };
     await visit(path, work, "", { viewport: { width: 320, height: 600 } });

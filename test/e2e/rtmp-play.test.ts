@@ -2,7 +2,7 @@
 // installed are skipped; ffmpeg is always there.
 
 import assert from "node:assert/strict";
-import { chownSync, existsSync, mkdtempSync, rmSync, statSync } from "node:fs";
+import { chownSync, existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
@@ -22,6 +22,8 @@ const STRICT = ["-v", "error", "-nostdin", "-xerror", "-err_detect", "explode"];
 
 const isInstalled = (program: string): boolean =>
   (process.env["PATH"] ?? "").split(delimiter).some((folder) => existsSync(join(folder, program)));
+const NGINX_MODULE = "/usr/lib/nginx/modules/ngx_rtmp_module.so";
+const NGINX = { skip: isInstalled("nginx") && existsSync(NGINX_MODULE) ? false : "no nginx with its RTMP module here" };
 const without = (program: string): { skip: string | false } => ({ skip: isInstalled(program) ? false : `no ${program} here` });
 
 /** Runs a program to its end. @throws Error with its words when it fails */
@@ -177,6 +179,61 @@ suite("RTMP play", () => {
     } finally {
       player.close();
       await second.stop("SIGKILL");
+    }
+  });
+
+  test("a publisher that comes back with another picture size: ffmpeg decodes on, and ends well", async () => {
+    const small = await makeFixture({ width: 320, height: 180 });
+    const own = await GatewayProcess.start({ vhost: "publish { grace 2000; }" });
+    let current = publish(fixture.path, own.rtmpUrl());
+    try {
+      await own.live();
+      const player = new Child("ffmpeg", [...STRICT, "-i", own.rtmpUrl(), "-progress", "pipe:1", "-f", "null", "-"]);
+      const frames = () =>
+        Number(
+          player
+            .lines(/^frame=/)
+            .at(-1)
+            ?.slice("frame=".length) ?? 0,
+        );
+      await eventually("pictures", () => (frames() > 2 * fixture.fps ? true : undefined));
+      await current.stop("SIGKILL");
+      const before = frames();
+      current = publish(small.path, own.rtmpUrl());
+      await eventually("pictures again", () => (frames() > before + 3 * fixture.fps ? true : undefined), 15_000);
+      await current.stop("SIGKILL");
+      const { code } = await player.exited;
+      assert.equal(code, 0, player.log);
+      // Its parser (NULL) keeps to the first parameter sets and grumbles; its decoder takes the new ones.
+      assert.deepEqual(player.lines(/\[(?!NULL)\w+ @/), []);
+    } finally {
+      await current.stop("SIGKILL");
+      await own.stop();
+    }
+  });
+
+  test("nginx-rtmp pulls from us and pushes to us", NGINX, async () => {
+    const port = await freeTcpPort();
+    const config = join(folder, "nginx.conf");
+    const text = `
+      load_module ${NGINX_MODULE}; daemon off; master_process off; pid ${folder}/nginx.pid; error_log ${folder}/nginx.log;
+      events { worker_connections 64; }
+      rtmp { server { listen 127.0.0.1:${port};
+        application pulled { live on; pull ${gateway.rtmpUrl()} name=livestream static; }
+        application pushed { live on; push rtmp://127.0.0.1:${gateway.ports.rtmp}/live; }
+      } }`;
+    writeFileSync(config, text);
+    const nginx = new Child("nginx", ["-c", config, "-p", folder]);
+    let through: Child | undefined;
+    try {
+      // Without a cache of its own it begins anywhere: the picture follows at the next key frame.
+      assert.ok((await decode(`rtmp://127.0.0.1:${port}/pulled/livestream`, 4)) > fixture.fps);
+      through = publish(fixture.path, `rtmp://127.0.0.1:${port}/pushed/pushed`);
+      await gateway.live("pushed");
+      assert.ok((await decode(gateway.rtmpUrl("pushed"), 4)) > fixture.fps);
+    } finally {
+      await through?.stop("SIGKILL");
+      await nginx.stop("SIGKILL");
     }
   });
 

@@ -6,6 +6,7 @@ import type { FastifyInstance } from "fastify";
 import { HttpServer, type Role } from "../../gateway/http/server.js";
 import type { Client, Peer, Stream } from "../../gateway/hub/types.js";
 import { writeAudioConfig } from "../../gateway/media/audio.js";
+import { FakeClock } from "../support/fake-clock.js";
 import { PPS, SPS } from "../support/rtmp-client.js";
 import { FakeRtc, fakeOptions, fakeServices } from "./fake-services.js";
 
@@ -14,10 +15,17 @@ after(() => Promise.all(servers.map((server) => server.close())));
 
 async function makeApp(streams: Stream[], clients: Client[], roles: Role[] = ["api"]): Promise<FastifyInstance> {
   const rtc = new FakeRtc();
-  const server = new HttpServer({ ...fakeOptions(rtc), services: { ...fakeServices(rtc, streams, clients), rtmpPort: 1935 } });
+  const server = new HttpServer({
+    ...fakeOptions(rtc),
+    clock,
+    services: { ...fakeServices(rtc, streams, clients), rtmpPort: 1935 },
+  });
   servers.push(server);
   return await server.app(new Set(roles));
 }
+
+/** Stands still: rates must not depend on how fast the machine is. */
+const clock = new FakeClock(Date.now());
 
 /** What clients were told when they were thrown out. */
 const closed: string[] = [];
@@ -45,7 +53,7 @@ function client(at: Stream, role: Client["role"], protocol: Peer["protocol"]): C
     peer: peer(protocol, `${SESSION}${role}`),
     stream: at,
     role,
-    since: Date.now() - 2000,
+    since: clock.wallTime() - 2000,
     bytes: () => 700,
     close: (reason) => closed.push(`${role} ${reason}`),
     statistics: () => ({ rtt_ms: 7 }),

@@ -32,7 +32,7 @@ type Ask = (
   method?: "GET" | "OPTIONS",
 ) => Promise<{ statusCode: number; headers: Record<string, unknown>; body: string }>;
 
-const API = ["/api/v1/versions", "/api/v1/summaries", "/api/v1/streams", "/api/v1/streams/vid-1", "/api/v1/clients"];
+const API = ["/api/v1/versions", "/api/v1/summaries", "/api/v1/streams", "/api/v1/streams/vid-1", "/api/v1/clients", "/metrics"];
 
 test("the API asks for name and password or a token, on every endpoint", async () => {
   await withServer(AUTH, ["api", "server"], async (ask) => {

@@ -1,5 +1,8 @@
 // What HTTP is handed in, made up: a WebRTC side that answers as a test says, an empty hub, and a log that is kept.
 
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
 import type { HttpOptions } from "../../gateway/http/server.js";
 import type { HttpLog, HttpServices, RtcService, SessionAnswer, SessionOffer } from "../../gateway/http/services.js";
 import type { Client, Stream } from "../../gateway/hub/types.js";
@@ -94,6 +97,7 @@ export function fakeOptions(rtc: RtcService | undefined, changes: Partial<HttpOp
     httpApi: { enabled: true, listen: ANY_PORT, crossdomain: true, auth: NO_AUTH, https: HTTPS },
     httpServer: { enabled: true, listen: ANY_PORT, dir: "", crossdomain: true, https: HTTPS },
     maxConnections: 100,
+    dataDir: join(tmpdir(), "sluice-test-data"),
     services: fakeServices(rtc),
     log: new FakeLog(),
     clock: new SystemClock(),

@@ -24,7 +24,7 @@ type SetUp = {
   readonly gopCacheFrames?: number;
   readonly queueLength?: number;
   readonly http?: Partial<HttpOptions>;
-  readonly gate?: (action: "publish" | "play", request: PublishRequest | PlayRequest) => Promise<void>;
+  readonly gate?: (action: "publish" | "play", request: PublishRequest | PlayRequest) => Promise<undefined>;
 };
 
 async function setUp(t: TestContext, options: SetUp = {}) {
@@ -331,6 +331,7 @@ test("refusals: 404 nobody publishes, 403 a hook, 503 the bridge is off, 400 non
   const { hub, publish, view, log } = await setUp(t, {
     gate: async (action, { name }) => {
       if (action === "play" && name.stream === "secret") throw new Refusal("forbidden", "not for you");
+      return undefined;
     },
   });
   await publish("secret");

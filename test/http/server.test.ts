@@ -13,7 +13,7 @@ import { runInNewContext } from "node:vm";
 
 import { makeSelfSigned } from "../../gateway/http/self-signed.js";
 import { type HttpOptions, HttpServer } from "../../gateway/http/server.js";
-import { FakeRtc, fakeOptions } from "./fake-services.js";
+import { FakeLog, FakeRtc, fakeOptions } from "./fake-services.js";
 
 async function start(
   t: TestContext,
@@ -74,6 +74,13 @@ test("each port has its routes", async (t) => {
     [server, "/rtc/v1/whep", 204],
     [server, "/players/whep.html", 200],
     [server, "/players/whep.html?autostart=true", 200],
+    [server, "/players/whip.html", 200],
+    [server, "/players/rtc_publisher.html", 200],
+    [server, "/players/rtc_player.html", 200],
+    [server, "/players/srs_player.html?stream=livestream.flv", 200],
+    [server, "/players/vendor/mpegts.js", 200],
+    [server, "/players/vendor/mpegts.js.LICENSE.txt", 200],
+    [server, "/players/vendor/package.json", 404],
     [server, "/", 200],
     [server, "/nothing", 404],
   ] as const) {
@@ -130,6 +137,13 @@ test("pages carry a content security policy and cannot be left upwards", async (
   ]) {
     assert.ok((await get(server, path)).status >= 400, path);
   }
+});
+
+test("the FLV player's library is a script that says which project's it is", async (t) => {
+  const { server } = await start(t);
+  const { headers, body } = await get(server, "/players/vendor/mpegts.js");
+  assert.match(String(headers["content-type"]), /^(text|application)\/javascript/);
+  assert.match(body.slice(0, 500), /mpegts/);
 });
 
 test("the operator's folder is served beside the pages, its index instead of the landing page", async (t) => {
@@ -300,15 +314,15 @@ test("serves HTTPS with a given key and certificate", { skip: !hasOpenssl() && "
 });
 
 test("makes a self-signed certificate when none is given, and keeps it", async (t) => {
-  const dataFolder = mkdtempSync(join(tmpdir(), "sluice-self-"));
-  t.after(() => rmSync(dataFolder, { recursive: true }));
+  const dataDir = mkdtempSync(join(tmpdir(), "sluice-self-"));
+  t.after(() => rmSync(dataDir, { recursive: true }));
   const options = fakeOptions(new FakeRtc());
   const https = { enabled: true, listen: [{ host: "127.0.0.1", port: 0 }], key: "", cert: "" };
   const seen: string[] = [];
   for (let run = 0; run < 2; run++) {
-    const { http } = await start(t, { dataFolder, httpServer: { ...options.httpServer, https } });
+    const { http } = await start(t, { dataDir, httpServer: { ...options.httpServer, https } });
     const port = http.addresses.find(({ isSecure }) => isSecure)?.port;
-    const ca = readFileSync(join(dataFolder, "self-signed.crt"));
+    const ca = readFileSync(join(dataDir, "self-signed.crt"));
     const fingerprint = await new Promise<string>((resolve, reject) => {
       // Trusting it is enough: the name 127.0.0.1 stands in it.
       secureRequest({ host: "127.0.0.1", port, path: "/", ca, agent: false }, (response) => {
@@ -322,6 +336,17 @@ test("makes a self-signed certificate when none is given, and keeps it", async (
   }
   assert.match(seen[0] ?? "", /^[0-9A-F:]{95}$/);
   assert.equal(seen[0], seen[1]);
+});
+
+test("where nothing can be kept, a warning says that the certificate will be another one", async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "sluice-self-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  writeFileSync(join(folder, "file"), "");
+  const options = fakeOptions(new FakeRtc());
+  const log = new FakeLog();
+  const https = { enabled: true, listen: [{ host: "127.0.0.1", port: 0 }], key: "", cert: "" };
+  await start(t, { dataDir: join(folder, "file", "data"), log, httpApi: { ...options.httpApi, https } });
+  assert.match(log.lines.find((line) => line.startsWith("warn")) ?? "", /http_api\.https has no certificate .*another one/);
 });
 
 test("a key that is not the certificate's is named before anything listens", async (t) => {

@@ -1,11 +1,16 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-const { endpointUrl, mediaUrl, wantsAutostart } = (await import(
+type PageLocation = Pick<URL, "protocol" | "host" | "hostname" | "search" | "pathname">;
+
+const { endpointUrl, legacyApi, legacyUrl, mediaUrl, streamOf, wantsAutostart } = (await import(
   new URL("../../../players/js/page-url.js", import.meta.url).href
 )) as {
-  endpointUrl(kind: "whep" | "whip", location: Pick<URL, "protocol" | "host" | "hostname" | "search" | "pathname">): string;
-  mediaUrl(location: Pick<URL, "protocol" | "host" | "hostname" | "search" | "pathname">): string;
+  endpointUrl(kind: "whep" | "whip", location: PageLocation): string;
+  mediaUrl(location: PageLocation): string;
+  legacyUrl(location: PageLocation): string;
+  legacyApi(url: string, location: PageLocation): string;
+  streamOf(address: string, base?: string): { app: string; stream: string; vhost?: string } | undefined;
   wantsAutostart(search: string): boolean;
 };
 
@@ -55,6 +60,33 @@ const MEDIA: readonly [page: string, media: string][] = [
 for (const [page, media] of MEDIA) {
   test(`from ${page}`, () => assert.equal(mediaUrl(new URL(page)), media));
 }
+
+const PLAYER = "http://gw.example:8080/players/rtc_player.html";
+
+const LEGACY: readonly [page: string, url: string, api: string][] = [
+  [PLAYER, "webrtc://gw.example/live/livestream", "http://gw.example:8080/"],
+  [`${PLAYER}?app=a&stream=b%20c&k=v`, "webrtc://gw.example/a/b%20c?k=v", "http://gw.example:8080/"],
+  [`${PLAYER}?api=1985&vhost=v`, "webrtc://gw.example:1985/live/livestream?vhost=v", "http://gw.example:1985/"],
+  [`${PLAYER}?server=other.example`, "webrtc://other.example/live/livestream", "http://other.example:1985/"],
+  [`${PLAYER}?server=other.example&schema=https`, "webrtc://other.example/live/livestream", "https://other.example:1990/"],
+  [`${PLAYER}?server=fd00::1&port=80`, "webrtc://[fd00::1]:80/live/livestream", "http://[fd00::1]:80/"],
+  ["https://site.example/media/players/rtc_player.html", "webrtc://site.example/live/livestream", "https://site.example/media/"],
+];
+
+for (const [page, url, api] of LEGACY) {
+  test(`older signaling from ${page}`, () => {
+    assert.equal(legacyUrl(new URL(page)), url);
+    assert.equal(legacyApi(url, new URL(page)), api);
+  });
+}
+
+test("an address of any page tells its stream", () => {
+  assert.deepEqual(streamOf("http://x/rtc/v1/whep/?app=a&stream=b&vhost=v"), { app: "a", stream: "b", vhost: "v" });
+  assert.deepEqual(streamOf("http://x/rtc/v1/whip/"), { app: "live", stream: "livestream" });
+  assert.deepEqual(streamOf("webrtc://x:1/one/two/a%20b?k=v"), { app: "one/two", stream: "a b" });
+  assert.deepEqual(streamOf("ws://x/live/%zz.flv"), { app: "live", stream: "%zz" });
+  assert.equal(streamOf("http://"), undefined);
+});
 
 test("autostart is on when it says so", () => {
   assert.equal(wantsAutostart("?autostart=true"), true);

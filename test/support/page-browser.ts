@@ -49,6 +49,8 @@ export const FAKE_GATEWAY = `
   const problem = (status, code, title, detail, headers) => new Response(JSON.stringify({ type: "urn:sluice:problem:" + code, title, status, detail }), { status, headers });
   window.fetch = async (input, init = {}) => {
     const url = String(input?.url ?? input);
+    const legacy = /\\/rtc\\/v1\\/(publish|play)\\//.exec(url)?.[1];
+    if (legacy !== undefined) return await answerLegacy(legacy, url, JSON.parse(init.body));
     const kind = /\\/rtc\\/v1\\/(whip|whep)\\//.exec(url)?.[1];
     if (kind === undefined) return realFetch(input, init);
     if (init.method === "DELETE") { fake.deletes++; realFetch(input, init).catch(() => {}); return new Response(null, { status: 200 }); }
@@ -57,16 +59,25 @@ export const FAKE_GATEWAY = `
     fake.offers.push({ url, sdp: init.body });
     if (kind === "whep" && !fake.live) return problem(409, "not-live", "Nobody is publishing this stream", "nobody publishes", { "Retry-After": "1" });
     if (kind === "whip" && fake.busy) return problem(409, "busy", "Somebody else is publishing this stream", "A camera is.", { "Retry-After": "1" });
-    const pc = new RTCPeerConnection();
-    fake.peers.push(pc);
-    if (kind === "whep") for (const track of media().getTracks()) pc.addTrack(track);
-    await pc.setRemoteDescription({ type: "offer", sdp: init.body });
-    await pc.setLocalDescription(await pc.createAnswer());
-    while (pc.iceGatheringState !== "complete") await new Promise((resolve) => pc.addEventListener("icegatheringstatechange", resolve, { once: true }));
-    const response = new Response(pc.localDescription.sdp, { status: 201, headers: { Location: "/rtc/v1/" + kind + "/fake-session" } });
+    const response = new Response(await answer(init.body, kind === "whep"), { status: 201, headers: { Location: "/rtc/v1/" + kind + "/fake-session" } });
     Object.defineProperty(response, "url", { value: new URL(url, location.href).href });
     return response;
   };
+  async function answerLegacy(action, url, { streamurl, sdp }) {
+    fake.posts++;
+    fake.offers.push({ url, streamurl, sdp });
+    const json = fake.busy ? { code: 1028, error: "A camera is." } : { code: 0, sdp: await answer(sdp, action === "play"), sessionid: "fake-session" };
+    return new Response(JSON.stringify(json), { status: 200 });
+  }
+  async function answer(sdp, isViewer) {
+    const pc = new RTCPeerConnection();
+    fake.peers.push(pc);
+    if (isViewer) for (const track of media().getTracks()) pc.addTrack(track);
+    await pc.setRemoteDescription({ type: "offer", sdp });
+    await pc.setLocalDescription(await pc.createAnswer());
+    while (pc.iceGatheringState !== "complete") await new Promise((resolve) => pc.addEventListener("icegatheringstatechange", resolve, { once: true }));
+    return pc.localDescription.sdp;
+  }
   function media() {
     const canvas = document.createElement("canvas");
     canvas.width = 640; canvas.height = 360;

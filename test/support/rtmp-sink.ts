@@ -1,10 +1,9 @@
 // Players that cost next to nothing: they ask for the stream and throw away what comes. Many of them in a child process, for load.
 //
-// As a program: node rtmp-sink.js PORT COUNT [app/stream]; prints "playing" when all have got media, and on each line of standard
-// input the bytes received so far and the connections that are open.
+// As a program: node rtmp-sink.js PORT COUNT [app/stream]; prints "playing" when all have got media, and each second the bytes received
+// so far and the connections that are open.
 
 import { connect } from "node:net";
-import { createInterface } from "node:readline";
 import { pathToFileURL } from "node:url";
 
 import { ChunkWriter } from "../../gateway/rtmp/chunk.js";
@@ -61,9 +60,7 @@ function runSinks(port: number, count: number, path: string): void {
     });
   };
   start();
-  createInterface({ input: process.stdin })
-    .on("line", () => console.log(`${received} ${open}`))
-    .on("close", () => process.exit());
+  setInterval(() => console.log(`received ${received} over ${open}`), 1000);
 }
 
 const ENOUGH = 5_000; // bytes: more than every answer without media
