@@ -317,7 +317,6 @@ class LivePublication implements Publication {
   writeFrame(frame: Frame): void {
     if (this.#ended) return;
     this.units++;
-    this.#bytes += frame.data.length;
     this.#lastActivity = this.#clock.now();
     const { stream } = this;
     const arrival = stream.now();
@@ -325,6 +324,7 @@ class LivePublication implements Publication {
       stream.frames.write({ ...frame, dts: arrival, pts: arrival });
       return;
     }
+    this.#bytes += frame.data.length;
     const dts = this.#timeline.map(frame.kind, frame.dts, arrival);
     stream.receive({ ...frame, dts, pts: Timeline.presentation(dts, frame.dts, frame.pts) });
     if (this.#timeline.jumps !== this.#jumps) {
