@@ -1,6 +1,7 @@
 // A viewer of HTTP-FLV and WebSocket-FLV by mpegts.js that stays near the live edge and keeps trying.
 
-import { sleep } from "./timing.js";
+import { parseObject } from "./signaling.js";
+import { sleep, within } from "./timing.js";
 
 /** Seconds behind the newest picture: what is aimed at, what is caught up by faster play, what is jumped over. */
 const TARGET = 0.5;
@@ -79,7 +80,8 @@ export class FlvClient extends EventTarget {
     for (let failures = 0; !signal.aborted; ) {
       this.joinTime = undefined;
       if (this.state !== "waiting" && this.state !== "lost") this.#enter("asking", { url }); // those keep their words until there are news
-      const outcome = await this.#attempt(url, signal);
+      let outcome = await this.#attempt(url, signal);
+      if (outcome.step === "asking") outcome = (await whyRefused(url, signal)) ?? outcome;
       if (signal.aborted) return;
       this.#leave();
       failures = outcome.hadMedia ? 0 : failures + 1;
@@ -165,12 +167,8 @@ const CONFIG = {
 
 /** What the library calls its ends, in our states. */
 function outcomeOf(kind, info) {
-  if (kind === "HttpStatusCodeInvalid") {
-    const status = info?.code;
-    if (status === 404) return { state: "waiting", status, retryAfter: 2_000 };
-    const words = { title: "The gateway refuses", reason: info?.msg ?? "", status };
-    return { state: status === 429 || status >= 500 ? "lost" : "failed", ...words };
-  }
+  if (kind === "HttpStatusCodeInvalid")
+    return { state: "lost", step: "asking", status: info?.code, title: "The gateway refuses" };
   if (kind === "Exception" || kind === "ConnectingTimeout")
     return { state: "lost", step: "asking", reason: "It cannot be reached." };
   if (kind === "UnrecoverableEarlyEof" || kind === "EarlyEof")
@@ -178,6 +176,28 @@ function outcomeOf(kind, info) {
   if (kind === "CodecUnsupported" || kind === "FormatUnsupported")
     return { state: "failed", title: "This browser cannot play the stream's codec", reason: String(info?.msg ?? info ?? kind) };
   return { state: "lost", reason: `The player gave up (${kind}).` };
+}
+
+/** The library tells a refusal's number at most, and of a WebSocket's nothing: the gateway's own words are had by asking once more. */
+async function whyRefused(url, signal) {
+  try {
+    return await within(2_000, signal, async (either) => {
+      const response = await fetch(url.replace(/^ws/, "http"), { cache: "no-store", signal: either });
+      const { status, ok } = response;
+      if (ok) {
+        response.body?.cancel(); // it has come to life meanwhile
+        return { state: "lost", reason: "The connection ended.", retryAfter: 0 };
+      }
+      const { type, title, detail } = parseObject(await response.text());
+      const words = { status, title: title ?? "The gateway refuses", reason: detail ?? response.statusText };
+      // Other gateways answer 404 without a word.
+      if (type === "urn:sluice:problem:not-live" || (status === 404 && type === undefined))
+        return { ...words, state: "waiting", retryAfter: 2_000 };
+      return { ...words, step: "asking", state: status === 429 || status >= 500 ? "lost" : "failed" };
+    });
+  } catch {
+    return undefined;
+  }
 }
 
 /** Falls back to the live edge: by faster play when it is a little, by a jump when it is much. */

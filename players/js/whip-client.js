@@ -115,6 +115,7 @@ export class WhipClient extends SessionClient {
           lastByteAt = performance.now();
           this.joinTime = performance.now() - began;
           this.enter("live", { url });
+          await this.setMaxBitrate(this.settings.maxBitrate); // Firefox takes it only now
         }
 
         const now = readSnapshot(await pc.getStats());

@@ -29,7 +29,6 @@ const STATES = {
   busy: { word: "Waiting for the stream", tone: "warn" },
   connecting: { word: "Connecting", tone: "busy" },
   securing: { word: "Connecting", tone: "busy" },
-  connected: { word: "Connecting", tone: "busy" },
   live: { word: "Live", tone: "good" },
   lost: { word: "Trying again", tone: "warn" },
   failed: { word: "Cannot publish", tone: "bad" },
@@ -94,6 +93,8 @@ element("codec").addEventListener("change", chooseCodec);
 for (const kind of ["video", "audio"]) element(`mute-${kind}`).addEventListener("click", () => toggle(kind));
 field.addEventListener("change", showWatchLinks);
 client.addEventListener("state", showState);
+client.addEventListener("state", keepAwake);
+document.addEventListener("visibilitychange", keepAwake);
 client.addEventListener("stats", showFigures);
 navigator.mediaDevices?.addEventListener?.("devicechange", showDevices);
 setInterval(showState, 500); // some words depend on how long a state lasts
@@ -157,7 +158,7 @@ async function openStream() {
   }
   stream = taken.stream;
   for (const track of stream.getTracks()) {
-    track.enabled = element(`mute-${track.kind}`).getAttribute("aria-pressed") !== "true";
+    track.enabled = element(`mute-${track.kind}`).dataset.off === undefined;
     track.addEventListener("ended", () => onTrackEnd(track));
   }
   if (client.pc !== undefined) client.setStream(stream);
@@ -168,6 +169,18 @@ async function openStream() {
   showDevices();
   showState();
   return true;
+}
+
+/** A phone that goes to sleep closes its camera: while publishing it stays awake. */
+let wakeLock;
+async function keepAwake() {
+  const isWanted = client.state === "live" && !document.hidden;
+  if (isWanted && (wakeLock === undefined || wakeLock.released)) {
+    wakeLock = await navigator.wakeLock?.request("screen").catch(() => undefined);
+  }
+  if (client.state === "live" || wakeLock === undefined) return;
+  wakeLock.release().catch(() => {});
+  wakeLock = undefined;
 }
 
 /** A screen that is no longer shared, a camera that was unplugged. */
@@ -198,10 +211,12 @@ function chooseCodec() {
 
 function toggle(kind) {
   const button = element(`mute-${kind}`);
-  const isOff = button.getAttribute("aria-pressed") !== "true";
-  button.setAttribute("aria-pressed", String(isOff));
+  const isOff = button.dataset.off === undefined;
+  if (isOff) button.dataset.off = "";
+  else delete button.dataset.off;
   for (const track of stream?.getTracks() ?? []) if (track.kind === kind) track.enabled = !isOff;
-  setText(button, kind === "video" ? (isOff ? "Show picture" : "Hide picture") : isOff ? "Sound on" : "Mute sound");
+  const [on, off] = kind === "video" ? ["Hide picture", "Show picture"] : ["Mute sound", "Sound on"];
+  setText(button, isOff ? off : on);
   showState();
 }
 
@@ -284,7 +299,6 @@ function explain(state, detail, age) {
         "Somebody else is publishing this stream",
         `${detail.reason ?? ""} ${nameOf(detail.url)} is asked for again every few seconds; or choose another stream name.`,
       ];
-    case "connected":
     case "live":
       return [];
     default:
