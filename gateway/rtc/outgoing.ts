@@ -10,8 +10,13 @@ import type { NegotiatedTrack } from "./sdp-answer.js";
 
 /** Playout delay 0 to 0: show squeezed pictures at once. */
 export const CATCH_UP_DELAY = 0x000_000;
-/** 0 to 40 s: the viewer's own choice. */
-export const LASTING_DELAY = 0x000_fff;
+/** 0 to 40 s: the viewer's own choice, for as little delay as the path allows. */
+export const OWN_DELAY = 0x000_fff;
+/**
+ * 160 ms to 40 s, for pictures whose sound has come through a transcoder: a browser holds such sound for about that long, and would
+ * hold the pictures too, but only get there step by step in the viewer's first 20 s, lips ahead of the sound meanwhile.
+ */
+export const TRANSCODED_SOUND_DELAY = 0x010_fff;
 
 /** One of our tracks: its numbering and its header extensions. */
 export class OutgoingTrack {
@@ -46,12 +51,15 @@ export class Outgoing {
   bytes = 0;
   /** Packets that found the send queue full. */
   dropped = 0;
+  /** Playout delay that is said once the viewer is live. */
+  readonly lastingDelay: number;
   readonly #lane: PacketLane;
   #port: EgressPort | undefined;
 
   /** @param isNumbered whether any track's packets carry transport-wide numbers */
-  constructor(egress: Egress, lane: PacketLane, isNumbered: boolean) {
+  constructor(egress: Egress, lane: PacketLane, isNumbered: boolean, lastingDelay = OWN_DELAY) {
     this.egress = egress;
+    this.lastingDelay = lastingDelay;
     this.#lane = lane;
     this.transportCc = isNumbered ? new TransportCcSender() : undefined;
   }
@@ -91,7 +99,7 @@ export class Outgoing {
     const cc = extension.isNumbered ? this.transportCc : undefined;
     const transportNumber = cc === undefined ? 0 : cc.next();
     const block = track.isIntroduced ? extension.plain(transportNumber) : extension.full(transportNumber, playoutDelay);
-    if (playoutDelay === LASTING_DELAY && track.introducedBy === -1) track.introducedBy = number;
+    if (playoutDelay === this.lastingDelay && track.introducedBy === -1) track.introducedBy = number;
     const size = port.sendRtp(staged, firstWord, number, timestamp + sender.timestampOffset, sender.track.ssrc, block, -1);
     sender.sent(packet.payload.length, timestamp);
     if (cc !== undefined) cc.sent(now, size);
@@ -125,7 +133,7 @@ export class Outgoing {
       packet.timestamp + sender.timestampDeltaOf(number) + sender.timestampOffset,
       usesRtx ? ids.rtxSsrc : ids.ssrc,
       // Without RTX this must be what the packet carried at first; see `headerMayVary` where it is agreed on.
-      usesRtx ? extension.full(transportNumber, LASTING_DELAY) : extension.plain(transportNumber),
+      usesRtx ? extension.full(transportNumber, this.lastingDelay) : extension.plain(transportNumber),
       usesRtx ? number & 0xffff : -1,
     );
     if (cc !== undefined) cc.sent(now, size);

@@ -223,6 +223,7 @@ export class RtcServer implements SessionOwner {
         audio: negotiated.audio,
         video: negotiated.video,
         lane,
+        isBridged: play.stream.sourceLane === "frames",
         egress: network.egress,
         cname: this.#cname,
         random: random32,

@@ -4,7 +4,7 @@
 import type { PacketLane } from "../hub/types.js";
 import { CatchUp } from "../rtp/catch-up.js";
 import type { MediaPacket } from "../rtp/packet.js";
-import { CATCH_UP_DELAY, LASTING_DELAY, type Outgoing, type OutgoingTrack } from "./outgoing.js";
+import { CATCH_UP_DELAY, type Outgoing, type OutgoingTrack } from "./outgoing.js";
 
 /** `waiting` for a key frame, `catching-up` with the group under way, `live`. */
 export type VideoFeedState = "new" | "waiting" | "catching-up" | "live";
@@ -48,7 +48,7 @@ export class VideoFeed {
       this.#lastKeyFrame = now;
       if (this.state === "waiting") this.#goLive();
     }
-    if (this.state === "live") this.#outgoing.send(now, this.#track, packet, staged, 0, LASTING_DELAY);
+    if (this.state === "live") this.#outgoing.send(now, this.#track, packet, staged, 0, this.#outgoing.lastingDelay);
   }
 
   /** The viewer cannot decode what it has. A source that can make a key frame is asked; else the group is sent once more. */

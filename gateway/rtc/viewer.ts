@@ -20,7 +20,7 @@ import {
 import type { TrackSender } from "../rtp/sender.js";
 import type { Egress, EgressPort } from "./egress.js";
 import type { MediaSide, MediaStatistics } from "./media-side.js";
-import { LASTING_DELAY, Outgoing, OutgoingTrack } from "./outgoing.js";
+import { Outgoing, OutgoingTrack, OWN_DELAY, TRANSCODED_SOUND_DELAY } from "./outgoing.js";
 import type { NegotiatedTrack } from "./sdp-answer.js";
 import { VideoFeed } from "./video-feed.js";
 
@@ -28,6 +28,8 @@ export type ViewerOptions = {
   readonly audio: NegotiatedTrack | undefined;
   readonly video: NegotiatedTrack | undefined;
   readonly lane: PacketLane;
+  /** The packets come from a bridge: the sound has been through a transcoder. */
+  readonly isBridged: boolean;
   readonly egress: Egress;
   readonly cname: string;
   /** 32 random bits at each call. */
@@ -67,6 +69,7 @@ export class Viewer implements MediaSide {
       options.egress,
       lane,
       tracks.some((track) => track.extension.isNumbered),
+      options.isBridged && tracks.length === 2 ? TRANSCODED_SOUND_DELAY : OWN_DELAY,
     );
     this.#feed = this.#video === undefined ? undefined : new VideoFeed(lane, this.#outgoing, this.#video);
   }
@@ -90,7 +93,7 @@ export class Viewer implements MediaSide {
       const packet = batch[index] as MediaPacket;
       const stage = staged[index] as number;
       if (packet.kind === "video") feed?.write(now, packet, stage);
-      else if (audio !== undefined) this.#outgoing.send(now, audio, packet, stage, 0, LASTING_DELAY);
+      else if (audio !== undefined) this.#outgoing.send(now, audio, packet, stage, 0, this.#outgoing.lastingDelay);
     }
   }
 

@@ -1,6 +1,8 @@
 // How a viewer that comes late gets up to date: the current group of pictures once more, key frame first, faster than real time.
-// The pictures' RTP times are squeezed to a few ticks apart right before the live picture: a browser plays pictures that carry
-// their true old times at their own pace and would stay a whole group behind (docs/architecture.md, "Joining").
+// Each picture's RTP time is moved to right before that of the newest picture there is at this moment: a browser plays pictures that
+// carry their true old times at their own pace and would stay a whole group behind; and times that stood still while the clock on the
+// wall goes on would make it believe that the sender's clock is slow, and hold later pictures for seconds
+// (docs/architecture.md, "Joining").
 
 import type { MediaKind, MediaPacket } from "./packet.js";
 
@@ -22,11 +24,8 @@ export class CatchUp {
 
   readonly #history: VideoHistory;
   #cursor: number;
-  /** Up to here pictures are squeezed and may be left out; what comes later is live. */
-  readonly #squeezeEnd: number;
-  readonly #firstTimestamp: number;
-  readonly #step: number;
-  #frame = -1;
+  /** Up to here pictures that nothing refers to are left out. */
+  readonly #backlogEnd: number;
   #sourceTimestamp = Number.NaN;
   #outTimestamp: number;
   #atBoundary = true;
@@ -38,28 +37,17 @@ export class CatchUp {
   constructor(history: VideoHistory, start: number, lastTimestamp: number) {
     this.#history = history;
     this.#cursor = start;
-    this.#squeezeEnd = history.nextSequenceNumber("video");
-    let frames = 0;
-    let keyFrame = Number.NaN;
-    let timestamp = Number.NaN;
-    let newest = Number.NEGATIVE_INFINITY;
-    for (let number = start; number < this.#squeezeEnd; number++) {
+    this.#backlogEnd = history.nextSequenceNumber("video");
+    this.#outTimestamp = lastTimestamp;
+    let keyFrame: number | undefined;
+    for (let number = start; number < this.#backlogEnd; number++) {
       const packet = history.find("video", number);
       if (packet === undefined) break;
-      if (packet.timestamp > newest) newest = packet.timestamp;
       if (packet.isDiscardable) continue;
-      if (packet.timestamp !== timestamp) {
-        frames++;
-        timestamp = packet.timestamp;
-        if (frames === 1) keyFrame = timestamp;
-      }
+      keyFrame ??= packet.timestamp;
       this.totalBytes += packet.payload.length;
-      if (timestamp === keyFrame) this.keyFrameBytes += packet.payload.length;
+      if (packet.timestamp === keyFrame) this.keyFrameBytes += packet.payload.length;
     }
-    // The last squeezed picture keeps its true time unless the viewer is past it already.
-    this.#step = lastTimestamp >= newest ? 1 : Math.max(1, Math.min(MAX_STEP, Math.floor(SQUEEZED_SPAN / Math.max(1, frames))));
-    this.#firstTimestamp = lastTimestamp >= newest ? lastTimestamp + 1 : newest - (frames - 1) * this.#step;
-    this.#outTimestamp = this.#firstTimestamp - 1;
   }
 
   /** The next packet to send, or undefined when `state` is no longer `running`. */
@@ -78,7 +66,7 @@ export class CatchUp {
       }
       this.#cursor++;
       this.#atBoundary = packet.marker;
-      if (packet.isDiscardable && this.#cursor <= this.#squeezeEnd) continue;
+      if (packet.isDiscardable && this.#cursor <= this.#backlogEnd) continue;
       if (packet.timestamp !== this.#sourceTimestamp) this.#beginFrame(packet);
       this.timestampDelta = this.#outTimestamp - packet.timestamp;
       return packet;
@@ -87,8 +75,10 @@ export class CatchUp {
 
   #beginFrame(packet: MediaPacket): void {
     this.#sourceTimestamp = packet.timestamp;
-    this.#frame++;
-    const wanted = packet.sequenceNumber < this.#squeezeEnd ? this.#firstTimestamp + this.#frame * this.#step : packet.timestamp;
+    const end = this.#history.nextSequenceNumber("video");
+    const newest = this.#history.find("video", end - 1)?.timestamp ?? packet.timestamp;
+    // One tick per packet that is left, so that every picture in between finds a time of its own and the newest keeps its true one.
+    const wanted = packet.timestamp === newest ? newest : Math.max(packet.timestamp, newest - (end - packet.sequenceNumber));
     this.#outTimestamp = Math.max(wanted, this.#outTimestamp + 1);
   }
 
@@ -98,6 +88,3 @@ export class CatchUp {
     if (start !== undefined && start > this.#cursor) this.#cursor = start;
   }
 }
-
-const SQUEEZED_SPAN = 900; // ticks of 90 kHz, 10 ms: the whole group appears to have been taken within this time
-const MAX_STEP = 90; // ticks
