@@ -44,7 +44,7 @@ export type FrameFanOutOptions = {
 /** Milliseconds to gather frames for: a write costs more than what is in it, but only many viewers make that worth a delay. */
 export function mergeWindow(viewers: number): number {
   if (viewers <= 8) return 5;
-  return Math.min(40, 5 + viewers);
+  return Math.min(45, 5 + viewers);
 }
 
 export class FrameFanOut implements Sink<Frame> {
