@@ -105,7 +105,7 @@ test("security is asked by every protocol, and a refusal says so in its words", 
     http_api { enabled on; listen 127.0.0.1:0; }
     http_server { enabled on; listen 127.0.0.1:0; }
     rtc_server { enabled on; listen 127.0.0.1:0; candidate 127.0.0.1; }
-    vhost __defaultVhost__ { rtc { enabled on; rtmp_to_rtc on; } security { enabled on; ${rules} } }`;
+    vhost __defaultVhost__ { rtc { enabled on; rtmp_to_rtc on; } http_remux { enabled on; } security { enabled on; ${rules} } }`;
   const { config: closed } = parseConfig(secured("deny publish 127.0.0.1; allow publish all; allow play 192.0.2.0/24;"));
   const { config: open } = parseConfig(secured("allow publish 127.0.0.0/8; deny play all;"));
   const gateway = new Gateway({ config: closed, log: SILENT });
@@ -126,6 +126,13 @@ test("security is asked by every protocol, and a refusal says so in its words", 
     assert.equal(answer.status, 403);
     const problem = (await answer.json()) as { type: string; detail: string };
     assert.deepEqual([problem.type, problem.detail], ["urn:sluice:problem:forbidden", "playing is not allowed from 127.0.0.1"]);
+    const pages = gateway.addresses.http.find(({ directive }) => directive === "http_server.listen");
+    const flv = await fetch(`http://127.0.0.1:${pages?.port}/live/one.flv`);
+    assert.equal(flv.status, 403);
+    await flv.body?.cancel();
+    const legacy = (await (await postLegacy(gateway, "play")).json()) as { code: number; error: string };
+    assert.notEqual(legacy.code, 0);
+    assert.match(legacy.error, /not allowed from 127/);
     const player = await RtmpClient.open(portOf(gateway.addresses.rtmp));
     await player.handshake();
     for (const message of publishCommands("live", "one").slice(0, 4)) player.send(message);
@@ -138,6 +145,12 @@ test("security is asked by every protocol, and a refusal says so in its words", 
     await gateway.close();
   }
 });
+
+async function postLegacy(gateway: Gateway, action: "publish" | "play"): Promise<Response> {
+  const sdp = readFileSync(new URL("../../test/offers/chromium156-whep-offer.sdp", import.meta.url), "utf8");
+  const body = JSON.stringify({ streamurl: "webrtc://127.0.0.1/live/one", sdp });
+  return await fetch(`http://127.0.0.1:${portOf(gateway.addresses.http)}/rtc/v1/${action}/`, { method: "POST", body });
+}
 
 async function postOffer(gateway: Gateway, endpoint: "whip" | "whep"): Promise<Response> {
   const offer = readFileSync(new URL(`../../test/offers/chromium156-${endpoint}-offer.sdp`, import.meta.url));

@@ -59,6 +59,7 @@ export class AacPath {
     this.#state = "running";
     this.#isRefusalTold = false;
     this.#gridStart = undefined;
+    this.#gridPlace = 0;
     this.#backoff.reset();
     this.reset();
   }

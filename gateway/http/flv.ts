@@ -30,6 +30,8 @@ export class FlvService {
   readonly #options: FlvOptions;
   readonly #fanOuts: FlvFanOuts;
   readonly #viewers = new Set<Session>();
+  /** Sockets that a stream is played to. */
+  readonly #taken = new WeakSet<Socket>();
   // Compression would cost each viewer what is done once for all. Players say next to nothing: pings, and the closing handshake.
   readonly #webSockets = new WebSocketServer({
     noServer: true,
@@ -63,6 +65,9 @@ export class FlvService {
   /** Plays to a GET; the answer's head is written when the hub has granted it. @throws Refusal before anything is written */
   async serve(target: FlvTarget, request: IncomingMessage, response: ServerResponse, headers: FlvHeaders): Promise<void> {
     const { socket } = request;
+    // What is pipelined behind a body without end can never be answered, and would be written into it.
+    if (this.#taken.has(socket)) throw new Refusal("bad-request", "This connection plays a stream already.");
+    this.#taken.add(socket);
     await this.#play(target, request, {
       socket,
       framing: "http",
@@ -154,12 +159,13 @@ export class FlvService {
         statistics: () => viewer.statistics(),
       })
       .catch((error: unknown) => {
+        this.#taken.delete(socket);
         if (error instanceof Refusal && error.code !== "not-live") {
           log.info({ ...fields, code: error.code, reason: error.message }, "flv play refused");
         }
         throw error;
       });
-    if (socket.destroyed || !socket.writable) {
+    if (session.isClosed || socket.destroyed || !socket.writable) {
       play.end("the client left before it was granted");
       return;
     }
@@ -225,6 +231,10 @@ class Session {
     socket.on("end", () => this.close("the client closed the connection", "ended"));
     socket.on("error", (error) => this.close(`socket: ${error.message}`, "gave-up"));
     socket.on("close", () => this.close("the connection broke", "gave-up"));
+  }
+
+  get isClosed(): boolean {
+    return this.#isClosed;
   }
 
   close(reason: string, how: "ended" | "gave-up"): void {

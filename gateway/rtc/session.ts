@@ -58,7 +58,8 @@ export class RtcSession {
   slot = -1;
 
   readonly #options: SessionOptions;
-  readonly #dtls: DtlsTransport;
+  /** Made when the peer has shown itself: sessions that never connect then cost little. */
+  #dtls: DtlsTransport | undefined;
   /** When an association is taken for settled by its peer's silence about it; Infinity before and after. */
   #settleDue = Number.POSITIVE_INFINITY;
   #receiver: SrtpReceiver | undefined;
@@ -79,15 +80,6 @@ export class RtcSession {
     this.#consentDue = now + Math.min(options.stunTimeout, CONNECT_TIMEOUT);
     this.ice = new IceLiteAgent(options.ice, options.negotiated.remote.usernameFragment);
     this.localFragments = this.ice.localFragments;
-    const { dtlsRole, fingerprint } = options.negotiated;
-    this.#dtls = options.dtls.create({
-      role: dtlsRole,
-      peerFingerprint: fingerprint,
-      send: (datagram) => {
-        const to = this.ice.selected ?? this.#lastFrom;
-        if (to !== undefined) options.egress.sendPlain(datagram, to);
-      },
-    });
   }
 
   /** Takes a datagram that the server knows to be for this session: by its STUN user name, or by its address. */
@@ -104,7 +96,7 @@ export class RtcSession {
   onTimeout(now: number): void {
     if (this.state === "closed") return;
     if (now >= this.#dtlsDue) {
-      this.#dtls.onTimeout();
+      this.#dtls?.onTimeout();
       this.#afterDtls(now);
       if (this.isClosed()) return;
     }
@@ -133,7 +125,7 @@ export class RtcSession {
     this.state = "closed";
     this.reason = reason;
     this.media.close(now);
-    this.#dtls.close();
+    this.#dtls?.close();
     this.#receiver?.close();
     this.#port?.close();
     this.#receiver = undefined;
@@ -158,7 +150,7 @@ export class RtcSession {
       candidate: selected === undefined ? "" : `${selected.address}:${selected.port}`,
       ice_state:
         this.state === "closed" ? "closed" : selected !== undefined ? "connected" : this.state === "new" ? "new" : "checking",
-      dtls_state: this.#dtls.state,
+      dtls_state: this.#dtls?.state ?? "new",
       state: this.state,
       reason: this.reason,
     };
@@ -177,25 +169,46 @@ export class RtcSession {
     this.#lastFrom = from;
     if (ice.forgotten !== undefined) this.#options.owner.onAddressGone(this, ice.forgotten);
     if (ice.knows(from)) this.#options.owner.onAddress(this, from);
+    if (this.#dtls === undefined && !this.#openDtls(now)) return;
     if (this.state === "new") this.state = "ice";
     if (verdict !== "selected") return;
     this.#port?.setRemote(from);
     if (this.state !== "ice") return;
     this.state = "dtls";
     if (this.#options.negotiated.dtlsRole === "active") {
-      this.#dtls.start();
+      this.#dtls?.start();
       this.#afterDtls(now);
     }
     this.#connectMedia(now);
   }
 
+  /** @returns false when the session has ended: OpenSSL has no room for one more association */
+  #openDtls(now: number): boolean {
+    const { dtls, egress, negotiated } = this.#options;
+    try {
+      this.#dtls = dtls.create({
+        role: negotiated.dtlsRole,
+        peerFingerprint: negotiated.fingerprint,
+        send: (datagram) => {
+          const to = this.ice.selected ?? this.#lastFrom;
+          if (to !== undefined) egress.sendPlain(datagram, to);
+        },
+      });
+      return true;
+    } catch (error) {
+      this.close(now, `DTLS cannot be set up: ${error instanceof Error ? error.message : String(error)}`);
+      return false;
+    }
+  }
+
   #receiveDtls(now: number, datagram: Buffer, from: Endpoint): void {
-    if (!this.ice.knows(from)) {
+    const dtls = this.#dtls;
+    if (dtls === undefined || !this.ice.knows(from)) {
       this.discarded++; // the handshake only ever runs with an address that has proved to know our password
       return;
     }
-    if (this.#dtls.state === "handshaking") this.#lastFrom = from;
-    this.#dtls.receive(datagram);
+    if (dtls.state === "handshaking") this.#lastFrom = from;
+    dtls.receive(datagram);
     if (this.#settleDue !== Number.POSITIVE_INFINITY) this.#settleDue = now + SETTLE_TIME;
     this.#afterDtls(now);
   }
@@ -203,19 +216,20 @@ export class RtcSession {
   #settle(): void {
     if (this.#settleDue === Number.POSITIVE_INFINITY) return;
     this.#settleDue = Number.POSITIVE_INFINITY;
-    this.#dtls.settle();
+    this.#dtls?.settle();
   }
 
   #afterDtls(now: number): void {
-    switch (this.#dtls.state) {
+    const dtls = this.#dtls;
+    switch (dtls?.state) {
       case "failed":
-        this.close(now, `DTLS failed: ${this.#dtls.failure ?? "unknown reason"}`);
+        this.close(now, `DTLS failed: ${dtls?.failure ?? "unknown reason"}`);
         return;
       case "closed":
         this.close(now, "the peer has closed the connection");
         return;
       default: {
-        const wait = this.#dtls.timeout();
+        const wait = dtls?.timeout();
         this.#dtlsDue = wait === undefined ? Number.POSITIVE_INFINITY : now + Math.max(1, wait);
         this.#connectMedia(now);
       }
@@ -225,8 +239,9 @@ export class RtcSession {
   /** Media starts when there are keys and a nominated pair. */
   #connectMedia(now: number): void {
     const remote = this.ice.selected;
-    if (this.state !== "dtls" || this.#dtls.state !== "connected" || remote === undefined) return;
-    const keys = this.#dtls.srtpKeys();
+    const dtls = this.#dtls;
+    if (this.state !== "dtls" || dtls?.state !== "connected" || remote === undefined) return;
+    const keys = dtls.srtpKeys();
     this.#receiver = this.#options.createReceiver(keys.remote);
     this.#port = this.#options.egress.open(keys.local, remote);
     this.state = "connected";

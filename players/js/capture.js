@@ -27,8 +27,8 @@ export function captureObstacle({ protocol, hostname, port, pathname } = window.
   return {
     title: "Browsers give camera and screen only to pages from https or localhost",
     text:
-      `This page came from ${protocol}//${hostname}. Turn on http_server { https { enabled on; } } and open ` +
-      `https://${hostname}:8088${pathname}; or, from this computer, run “ssh -L ${here}:localhost:${here} ${hostname}” ` +
+      `This one came from ${protocol}//${hostname}. Turn on http_server { https { enabled on; } } and open ` +
+      `https://${hostname}:8088${pathname}, or run “ssh -L ${here}:localhost:${here} ${hostname}” here ` +
       `and open http://localhost:${here}${pathname}.`,
   };
 }

@@ -123,6 +123,23 @@ test("a viewer has the first picture within 100 ms and the sound's configuration
   bridged.world.close();
 });
 
+test("viewers that come again after a pause hear sound at once", async () => {
+  const transcoders = new FakeTranscoders();
+  const bridged = await RtcBridgedStream.open(transcoders, { delay: 2 });
+  bridged.watch();
+  run(bridged, encoderOf(bridged, transcoders), 5000);
+  bridged.leave();
+  bridged.world.source.run(10_000); // the bridge has stopped
+  const before = bridged.frames("audio").length;
+  bridged.watch();
+  run(bridged, encoderOf(bridged, transcoders), 2000);
+  assert.equal(transcoders.aacs.length, 2);
+  const again = bridged.frames("audio").slice(before);
+  assert.ok(again.length > 80, `${again.length} frames of sound in 2 s`);
+  assert.ok(audioSteps(again).every((step) => step === 1024));
+  assertOrder(bridged.viewer.items);
+});
+
 test("5 % loss both ways: whole pictures only, at least 98 % of them, in order", async () => {
   const transcoders = new FakeTranscoders();
   const bridged = await RtcBridgedStream.open(transcoders, { seed: 21, loss: 0.05, delay: 20 });

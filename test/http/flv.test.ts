@@ -266,6 +266,19 @@ test("the header waits for a second track that was announced or may come, and no
   }
 });
 
+test("who has sent one track alone for long is not waited for", async (t) => {
+  const { publish, view } = await setUp(t);
+  const source = await publish();
+  source.writeFrame(VIDEO_CONFIG);
+  source.writeFrame(frame("video", 0, { isKey: true }));
+  await pause(2050);
+  const viewer = view();
+  const began = performance.now();
+  await viewer.tags(2);
+  assert.ok(performance.now() - began < 400);
+  assert.equal(viewer.flv.flags, 1);
+});
+
 test("a second track that comes within the wait is announced, and nothing of the first is lost", async (t) => {
   const { publish, view } = await setUp(t);
   const source = await publish();
@@ -478,6 +491,54 @@ test("a viewer that stops reading holds little, falls forward, and the others do
     dropped: number;
   };
   assert.ok(figures.falls >= 1 && figures.dropped > 0, JSON.stringify(figures));
+});
+
+test("a second request on the same connection is not written into the stream", async (t) => {
+  const { publish, view, hub } = await setUp(t);
+  const source = await publish();
+  group(source);
+  const viewer = view();
+  viewer.socket.write("GET /live/livestream.flv HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n");
+  await viewer.tags(8);
+  source.writeFrame(frame("video", 120));
+  await viewer.tags(9);
+  await pause(50);
+  assert.equal(viewer.failure, undefined);
+  assert.equal([...hub.clients()].filter(({ role }) => role === "play").length, 1);
+});
+
+test("a WebSocket that says nonsense, or too much, is closed, and no other", async (t) => {
+  const { publish, port, view, hub } = await setUp(t);
+  const source = await publish();
+  group(source);
+  const good = view();
+  await good.tags(8);
+  const key = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n";
+  const handshake = `GET /live/livestream.flv HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n${key}\r\n`;
+  for (const bytes of [
+    Buffer.from([0x82, 0x05, 1, 2, 3, 4, 5]), // not masked
+    Buffer.from([0xf1, 0x80, 0, 0, 0, 0]), // reserved bits
+    Buffer.from([0x82, 0xff, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]), // 4 GiB
+    Buffer.from([0x88, 0x80, 0, 0, 0, 0]), // a good-bye
+  ]) {
+    const socket = connect(port, "127.0.0.1", () => socket.write(handshake));
+    t.after(() => socket.destroy());
+    socket.on("error", () => {});
+    let isClosed = false;
+    socket.on("close", () => {
+      isClosed = true;
+    });
+    await new Promise((resolve) => socket.once("data", resolve));
+    socket.write(bytes);
+    await eventually(`closed after ${bytes.toString("hex")}`, () => isClosed || undefined, 5000, 5);
+  }
+  const broken = connect(port, "127.0.0.1", () => broken.write(handshake.replace("AAAAAAAAAAAAAAAAAAAAAA==", "short")));
+  t.after(() => broken.destroy());
+  const answer = await new Promise<Buffer>((resolve) => broken.once("data", resolve));
+  assert.match(answer.toString("latin1"), /^HTTP\/1.1 400/);
+  await eventually("only one is left", () => ([...hub.clients()].length === 2 ? true : undefined), 5000, 5);
+  source.writeFrame(frame("video", 120));
+  await good.tags(9);
 });
 
 test("an upgrade to HTTP/2 is not taken, and the request answered", async (t) => {
