@@ -32,6 +32,9 @@ export interface ViewerOutput {
  */
 const HEADER_WAIT = 500; // ms
 
+/** How long after one track's configuration the other's may still come, where nobody has announced anything; in microseconds. */
+const OTHER_TRACK = 2_000_000;
+
 type Kind = "audio" | "video";
 
 export class FlvViewer implements BlockViewer {
@@ -142,7 +145,10 @@ export class FlvViewer implements BlockViewer {
     const config = kind === "audio" ? frames.audioConfig : frames.videoConfig;
     if (config !== undefined || source.hasSeen(kind) || frames.backlog.some((frame) => frame.kind === kind)) return "here";
     if (stream.sourceLane === "packets") return stream.packets.track(kind) === undefined ? "no" : "announced";
-    if (frames.metadata === undefined) return "unknown";
+    if (frames.metadata === undefined) {
+      const other = frames.videoConfig ?? frames.audioConfig; // of the other kind, dts is when it came
+      return other !== undefined && stream.now() - other.dts > OTHER_TRACK ? "no" : "unknown";
+    }
     return mentions(frames.metadata.data, kind) ? "announced" : "no";
   }
 

@@ -44,7 +44,7 @@ export type FrameFanOutOptions = {
 /** Milliseconds to gather frames for: a write costs more than what is in it, but only many viewers make that worth a delay. */
 export function mergeWindow(viewers: number): number {
   if (viewers <= 8) return 5;
-  return Math.min(40, 5 + viewers);
+  return Math.min(45, 5 + viewers);
 }
 
 export class FrameFanOut implements Sink<Frame> {
@@ -57,6 +57,8 @@ export class FrameFanOut implements Sink<Frame> {
   #group: Block[] = [];
   /** Timestamp of the last frame in a block: what is sent never steps back, over both tracks. */
   #last = 0;
+  /** The same of each track: players complain when two frames of one have the same time, as some publishers' do. */
+  #lastOfTrack = { audio: -1, video: -1 };
   /** Video waits for a key frame: the stream has just begun, or has new parameter sets. */
   #needsKey = true;
   #lastVideoAt = Number.NEGATIVE_INFINITY;
@@ -149,6 +151,7 @@ export class FrameFanOut implements Sink<Frame> {
     this.#pending = [];
     this.#group = [];
     this.#last = 0; // the next viewer begins with a backlog, some of which the last one may have had
+    this.#lastOfTrack = { audio: -1, video: -1 };
   }
 
   #isSelected(frame: Frame): boolean {
@@ -170,16 +173,22 @@ export class FrameFanOut implements Sink<Frame> {
     for (const viewer of this.#viewers) viewer.write(block);
   }
 
+  #timeOf(frame: Frame): number {
+    const time = Math.max(this.#last, Math.round(frame.dts / 1000));
+    return frame.isConfig || frame.kind === "data" ? time : Math.max(time, this.#lastOfTrack[frame.kind] + 1);
+  }
+
   /** Makes a block and keeps it for those who come later. */
   #append(frames: Frame[], isEntry: boolean, isKey = isEntry): Block | undefined {
     sortByTime(frames);
     const parts: Buffer[] = [];
     let timestamp = -1;
     for (const frame of frames) {
-      const time = Math.max(this.#last, Math.round(frame.dts / 1000));
+      const time = this.#timeOf(frame);
       const bytes = this.#options.encode(frame, time);
       if (bytes === undefined) continue;
       this.#last = time;
+      if (!frame.isConfig && frame.kind !== "data") this.#lastOfTrack[frame.kind] = time;
       if (timestamp === -1) timestamp = time;
       parts.push(bytes);
     }

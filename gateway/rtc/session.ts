@@ -169,29 +169,36 @@ export class RtcSession {
     this.#lastFrom = from;
     if (ice.forgotten !== undefined) this.#options.owner.onAddressGone(this, ice.forgotten);
     if (ice.knows(from)) this.#options.owner.onAddress(this, from);
-    this.#dtls ??= this.#createDtls();
+    if (this.#dtls === undefined && !this.#openDtls(now)) return;
     if (this.state === "new") this.state = "ice";
     if (verdict !== "selected") return;
     this.#port?.setRemote(from);
     if (this.state !== "ice") return;
     this.state = "dtls";
     if (this.#options.negotiated.dtlsRole === "active") {
-      this.#dtls.start();
+      this.#dtls?.start();
       this.#afterDtls(now);
     }
     this.#connectMedia(now);
   }
 
-  #createDtls(): DtlsTransport {
+  /** @returns false when the session has ended: OpenSSL has no room for one more association */
+  #openDtls(now: number): boolean {
     const { dtls, egress, negotiated } = this.#options;
-    return dtls.create({
-      role: negotiated.dtlsRole,
-      peerFingerprint: negotiated.fingerprint,
-      send: (datagram) => {
-        const to = this.ice.selected ?? this.#lastFrom;
-        if (to !== undefined) egress.sendPlain(datagram, to);
-      },
-    });
+    try {
+      this.#dtls = dtls.create({
+        role: negotiated.dtlsRole,
+        peerFingerprint: negotiated.fingerprint,
+        send: (datagram) => {
+          const to = this.ice.selected ?? this.#lastFrom;
+          if (to !== undefined) egress.sendPlain(datagram, to);
+        },
+      });
+      return true;
+    } catch (error) {
+      this.close(now, `DTLS cannot be set up: ${error instanceof Error ? error.message : String(error)}`);
+      return false;
+    }
   }
 
   #receiveDtls(now: number, datagram: Buffer, from: Endpoint): void {

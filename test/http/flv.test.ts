@@ -266,6 +266,19 @@ test("the header waits for a second track that was announced or may come, and no
   }
 });
 
+test("who has sent one track alone for long is not waited for", async (t) => {
+  const { publish, view } = await setUp(t);
+  const source = await publish();
+  source.writeFrame(VIDEO_CONFIG);
+  source.writeFrame(frame("video", 0, { isKey: true }));
+  await pause(2050);
+  const viewer = view();
+  const began = performance.now();
+  await viewer.tags(2);
+  assert.ok(performance.now() - began < 400);
+  assert.equal(viewer.flv.flags, 1);
+});
+
 test("a second track that comes within the wait is announced, and nothing of the first is lost", async (t) => {
   const { publish, view } = await setUp(t);
   const source = await publish();

@@ -115,6 +115,15 @@ test("what is sent never steps back in time, over both tracks", (t) => {
   assert.deepEqual(viewer.text, ["key@100 audio@110 audio@131 video@140", "audio@140 video@180"]);
 });
 
+test("two frames of one track never have the same time", (t) => {
+  const { clock, fanOut, write } = setUp(t);
+  const viewer = new Viewer();
+  fanOut.add(viewer);
+  write(videoFrame(ms(100), { isKey: true }), audioFrame(ms(60)), audioFrame(ms(81)), audioFrame(ms(102)), audioFrame(ms(102)));
+  clock.advance(WINDOW);
+  assert.deepEqual(viewer.text, ["key@100 audio@100 audio@101 audio@102 audio@103"]);
+});
+
 test("video waits for a key frame after new parameter sets", (t) => {
   const { clock, fanOut, write } = setUp(t);
   const viewer = new Viewer();

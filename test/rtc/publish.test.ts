@@ -194,6 +194,22 @@ test("a publisher that never connects is replaced within a second, and expires",
   assert.equal(world.dtls.open, 0);
 });
 
+test("no room for one more DTLS association ends that session, and nothing else", async () => {
+  const world = await open();
+  const { source } = await world.publishBy();
+  const { create } = world.dtls;
+  world.dtls.create = () => {
+    throw new Error("out of memory");
+  };
+  const viewer = await world.join();
+  viewer.start();
+  source.run(200);
+  assert.equal(world.rtc.session(viewer.id), undefined);
+  assert.ok(world.logged.some(({ fields }) => (fields as { reason?: string }).reason === "DTLS cannot be set up: out of memory"));
+  world.dtls.create = create;
+  assert.equal(world.rtc.sessionCount, 1);
+});
+
 test("an offer that cannot be answered pushes nobody out", async () => {
   const world = await open({ takeover: "on" });
   const { source } = await world.publishBy();

@@ -2,6 +2,8 @@
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
+import { once } from "node:events";
+import { connect } from "node:net";
 import { test } from "node:test";
 import { promisify } from "node:util";
 
@@ -22,6 +24,7 @@ import {
   videoConfigTag,
   videoTag,
 } from "../support/rtmp-client.js";
+import { playerBytes } from "../support/rtmp-sink.js";
 import { rtmpWorld } from "../support/rtmp-world.js";
 
 const run = promisify(execFile);
@@ -170,6 +173,65 @@ test("players on other message streams, and of one track, get their own", async 
   source.sendTag(audioTag(45));
   const last = (await received(client, 15)).slice(12);
   assert.deepEqual(last.filter(isVideo), []);
+});
+
+test("a player that stops reading loses pictures, the publisher and the others do not; when it reads again it gets a key frame", async (t) => {
+  const { hub, publisher, player } = await rtmpWorld(t);
+  const source = await publisher();
+  source.sendTag(videoConfigTag());
+  source.sendTag(videoTag(0, { key: true }));
+  const { client: slow } = await player();
+  const { client: quick } = await player();
+  await received(slow, 3);
+  const state = () => [...hub.clients()].find(({ role }) => role === "play")?.statistics() ?? {};
+  slow.socket.pause();
+  let time = 40;
+  for (; state()["falls"] !== 1; time += 40) {
+    source.sendTag(videoTag(time, { size: 400_000 }));
+    const count = mediaOf(quick).length;
+    await received(quick, count + 1);
+    assert.ok(Number(state()["waiting"]) < 5 << 20);
+    assert.ok(time < 40 * 400, "160 MB, and the queue has no end");
+  }
+  slow.socket.resume();
+  await eventually("the player has read what was under way", () => {
+    time += 40;
+    source.sendTag(videoTag(time, { key: true, size: 77 }));
+    return mediaOf(slow).at(-1)?.payload.length === 77 + 9 ? true : undefined;
+  });
+  const got = mediaOf(slow);
+  const key = got.findIndex(({ payload }) => payload.length === 77 + 9);
+  assert.deepEqual(got[key - 1]?.payload.subarray(5), AVC_CONFIG); // its decoder may begin here
+  assert.ok(Number(state()["dropped"]) > 0);
+  assert.equal(mediaOf(quick).filter(isVideo).length > got.filter(isVideo).length, true);
+});
+
+test("players by the hundred that leave at once leave nothing behind", async (t) => {
+  const { hub, server, publisher, url, events } = await rtmpWorld(t);
+  const source = await publisher();
+  source.sendTag(videoConfigTag());
+  source.sendTag(videoTag(0, { key: true }));
+  const port = Number(new URL(url).port);
+  for (let round = 0; round < 4; round++) {
+    await Promise.all(
+      Array.from({ length: 50 }, async (_, i) => {
+        const socket = connect(port, "127.0.0.1");
+        socket.on("error", () => {});
+        socket.write(playerBytes());
+        if (i % 3 !== 0) await once(socket, "data"); // some go before they have got a byte
+        socket.destroy();
+        await once(socket, "close");
+      }),
+    );
+  }
+  await eventually("all gone", () => (server.connectionCount === 1 ? true : undefined));
+  assert.deepEqual(
+    [...hub.clients()].map(({ role }) => role),
+    ["publish"],
+  );
+  assert.equal([...hub.streams()][0]?.frames.viewerCount, 0);
+  const count = (wanted: string) => events.filter(({ type }) => type === wanted).length;
+  assert.equal(count("play"), count("stop"));
 });
 
 test("ffmpeg plays what ffmpeg pushes: B-frames, every frame in its place, and a clean end", async (t) => {
