@@ -12,6 +12,7 @@ import { ProtocolError, Refusal, type RefusalCode } from "../media/errors.js";
 import type { Frame } from "../media/frame.js";
 import type { RtmpFanOuts } from "./fan-outs.js";
 import { RtmpPlayer } from "./player.js";
+import { RestingReader } from "./resting-reader.js";
 import { type PlayWish, type PublishTimeouts, type RtmpRequest, RtmpSession, type RtmpSessionOwner } from "./session.js";
 
 /** A vhost as RTMP needs it: its canonical name (what names the stream in the hub) and its times. */
@@ -51,6 +52,7 @@ export class RtmpConnection implements RtmpSessionOwner, Source {
   #timer: TimerHandle | undefined;
   #timerDue = Number.POSITIVE_INFINITY;
   #publication: Publication | undefined;
+  #reader: RestingReader | undefined;
   #player: RtmpPlayer | undefined;
   /** What is published or played, for the log. */
   #stream = "";
@@ -73,7 +75,12 @@ export class RtmpConnection implements RtmpSessionOwner, Source {
     });
     socket.setNoDelay(true);
     socket.setKeepAlive(true, KEEP_ALIVE); // a paused player sends and gets nothing
-    socket.on("data", (bytes) => this.#guard(() => this.#session.receive(options.clock.now(), bytes)));
+    socket.on("data", (bytes) =>
+      this.#guard(() => {
+        this.#session.receive(options.clock.now(), bytes);
+        this.#reader?.read(bytes.length);
+      }),
+    );
     socket.on("drain", () => this.#player?.drained());
     socket.on("end", () => this.#gone("the client closed the connection"));
     socket.on("error", (error) => this.#gone(`socket: ${error.message}`));
@@ -214,6 +221,7 @@ export class RtmpConnection implements RtmpSessionOwner, Source {
       return;
     }
     this.#publication = publication;
+    this.#reader = new RestingReader(this.#socket, this.#options.clock, () => publication.stream.frames.viewerCount > 0);
     this.#startedAt = this.#options.clock.now();
     this.#frameCount = 0;
     this.#byteCount = 0;
@@ -237,6 +245,8 @@ export class RtmpConnection implements RtmpSessionOwner, Source {
     const publication = this.#publication;
     if (publication === undefined) return;
     this.#publication = undefined;
+    this.#reader?.stop();
+    this.#reader = undefined;
     const seconds = Math.round(this.#options.clock.now() - this.#startedAt) / 1000;
     const figures = { seconds, frames: this.#frameCount, bytes: this.#byteCount };
     this.#log.info({ ...this.#fields(), reason, ...figures }, `${this.#scheme} publish ended`);
