@@ -1,4 +1,5 @@
-// One stream's packets to all its WebRTC viewers: each payload is staged once per batch, then every viewer numbers and sends it.
+// One stream's packets to all its WebRTC viewers: what comes in one turn is gathered, each payload is staged once, then every viewer
+// numbers and sends all of it, so that datagrams to one viewer lie together and leave as one message where their sizes allow it.
 
 import type { PacketBatch, PacketLane } from "../hub/types.js";
 import type { Sink } from "../media/frame.js";
@@ -14,10 +15,13 @@ export class FanOut implements Sink<PacketBatch> {
   readonly #onEnded: (fanOut: FanOut, reason: string) => void;
   readonly #viewers: Viewer[] = [];
   #users = 0;
+  /** Of this turn, pictures before sound: a shorter packet can only be the last of a message. */
+  #video: MediaPacket[] = [];
+  #audio: MediaPacket[] = [];
   readonly #staged: number[] = [];
 
   /**
-   * @param options.onWritten called after each batch: something may wait to be flushed
+   * @param options.onWritten called after each batch: `drain` is to be called at the end of the turn, before the egress is flushed
    * @param options.onEnded the lane has ended; the caller closes the viewers' sessions
    */
   constructor(options: {
@@ -46,8 +50,9 @@ export class FanOut implements Sink<PacketBatch> {
     return true;
   }
 
-  /** From now on the viewer gets live packets. */
+  /** From now on the viewer gets live packets; what has come in this turn it finds in the lane's history. */
   add(viewer: Viewer): void {
+    this.drain();
     this.#viewers.push(viewer);
   }
 
@@ -59,16 +64,30 @@ export class FanOut implements Sink<PacketBatch> {
   }
 
   write(batch: PacketBatch): void {
-    const viewers = this.#viewers;
-    if (viewers.length === 0) return;
-    const now = this.#now();
-    const staged = this.#staged;
-    for (let index = 0; index < batch.length; index++) staged[index] = this.#egress.stage((batch[index] as MediaPacket).payload);
-    for (let index = 0; index < viewers.length; index++) (viewers[index] as Viewer).write(now, batch, staged);
+    if (this.#viewers.length === 0) return;
+    for (let index = 0; index < batch.length; index++) {
+      const packet = batch[index] as MediaPacket;
+      (packet.kind === "video" ? this.#video : this.#audio).push(packet);
+    }
     this.#onWritten();
   }
 
+  /** Hands what has come in this turn to every viewer. */
+  drain(): void {
+    const packets = this.#audio.length === 0 ? this.#video : this.#video.concat(this.#audio);
+    if (packets.length === 0) return;
+    this.#video = [];
+    this.#audio = [];
+    const viewers = this.#viewers;
+    const now = this.#now();
+    const staged = this.#staged;
+    for (let index = 0; index < packets.length; index++)
+      staged[index] = this.#egress.stage((packets[index] as MediaPacket).payload);
+    for (let index = 0; index < viewers.length; index++) (viewers[index] as Viewer).write(now, packets, staged);
+  }
+
   close(reason: string): void {
+    this.drain();
     this.#onEnded(this, reason);
   }
 }

@@ -332,6 +332,7 @@ export class RtcServer implements SessionOwner {
 
   readonly #flush = (): void => {
     this.#flushIsDue = false;
+    for (const fanOut of this.#fanOuts.values()) fanOut.drain();
     this.#network?.egress.flush();
   };
 

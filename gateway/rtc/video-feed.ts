@@ -17,6 +17,8 @@ export class VideoFeed {
   readonly #outgoing: Outgoing;
   readonly #track: OutgoingTrack;
   #catchUp: CatchUp | undefined;
+  /** Number of the first packet that no catch-up has sent. */
+  #liveFrom = 0;
   /** Bytes that may be sent now, and bytes per ms. */
   #credit = 0;
   #rate = 0;
@@ -42,8 +44,9 @@ export class VideoFeed {
     else this.#beginCatchUp(now, start);
   }
 
-  /** A live packet; the lane's history holds it already. */
+  /** A live packet; the lane's history holds it already, and a catch-up that ended in this turn may have sent it. */
   write(now: number, packet: MediaPacket, staged: number): void {
+    if (packet.sequenceNumber < this.#liveFrom) return;
     if (packet.startsKeyFrame) {
       this.#lastKeyFrame = now;
       if (this.state === "waiting") this.#goLive();
@@ -158,6 +161,7 @@ export class VideoFeed {
     this.#catchUp = undefined;
     this.#burstDue = Number.POSITIVE_INFINITY;
     if (catchUp.state === "live") {
+      this.#liveFrom = this.#lane.nextSequenceNumber("video");
       this.#goLive();
       this.#doneAt = now;
     } else {
