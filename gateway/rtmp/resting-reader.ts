@@ -13,7 +13,12 @@ const MAX_GATHERED = 48 * 1024;
 const EAGER = 3_000;
 
 /** A socket's reading side. */
-export type Pausable = { pause(): unknown; resume(): unknown };
+export type Pausable = {
+  pause(): unknown;
+  resume(): unknown;
+  /** Bytes that were read already and are not handed out yet: Node goes on reading for a while after `pause`. */
+  readonly readableLength: number;
+};
 
 export class RestingReader {
   readonly #socket: Pausable;
@@ -38,6 +43,8 @@ export class RestingReader {
     const now = this.#clock.now();
     this.#gathered += bytes;
     if (this.#timer !== undefined || now - this.#startedAt < EAGER || this.#isWatched()) return;
+    // They come in the pieces they were read in, one per call: resting between them would fall ever further behind.
+    if (this.#socket.readableLength > 0) return;
     const rate = this.#gathered / Math.max(1, now - this.#since);
     this.#gathered = 0;
     this.#since = now;

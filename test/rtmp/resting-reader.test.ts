@@ -8,12 +8,12 @@ function set() {
   const clock = new FakeClock();
   const calls: string[] = [];
   let watched = false;
-  const socket = { pause: () => calls.push("pause"), resume: () => calls.push("resume") };
+  const socket = { pause: () => calls.push("pause"), resume: () => calls.push("resume"), readableLength: 0 };
   const reader = new RestingReader(socket, clock, () => watched);
   const watch = (now: boolean): void => {
     watched = now;
   };
-  return { clock, calls, reader, watch };
+  return { clock, calls, reader, watch, socket };
 }
 
 test("reads everything at once in the first seconds, then seven times a second", () => {
@@ -41,6 +41,19 @@ test("does not rest while somebody watches", () => {
   watch(false);
   reader.read(1_000);
   assert.deepEqual(calls, ["pause"]);
+});
+
+test("hands out all that was read meanwhile before it rests again", () => {
+  const { clock, calls, reader, socket } = set();
+  clock.advance(5_000);
+  reader.read(500);
+  clock.advance(150);
+  socket.readableLength = 1_000; // two pieces that came before the kernel was left alone
+  for (socket.readableLength of [500, 0]) {
+    assert.deepEqual(calls, ["pause", "resume"]);
+    reader.read(500);
+  }
+  assert.deepEqual(calls, ["pause", "resume", "pause"]);
 });
 
 test("rests shorter the more comes, and not at all for a very fast publisher", () => {
