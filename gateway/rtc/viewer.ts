@@ -46,6 +46,7 @@ export class Viewer implements MediaSide {
   readonly #outgoing: Outgoing;
   readonly #ssrcs: readonly number[];
 
+  reportAt: number | undefined;
   #reportDue = Number.POSITIVE_INFINITY;
   #reports = 0;
   #reportedWallTime = 0;
@@ -147,6 +148,10 @@ export class Viewer implements MediaSide {
     this.#outgoing.close();
   }
 
+  get mediaAt(): number | undefined {
+    return this.#outgoing.mediaAt === -1 ? undefined : this.#outgoing.mediaAt;
+  }
+
   statistics(): MediaStatistics {
     const video = this.#video?.sender;
     const audio = this.#audio?.sender;
@@ -210,6 +215,7 @@ export class Viewer implements MediaSide {
   #readReports(now: number): void {
     const first = READER.reportsAt;
     if (first === -1) return;
+    if (READER.count > 0) this.reportAt ??= now;
     for (let index = 0; index < READER.count; index++) {
       readReportBlock(BLOCK, READER.bytes, first + index * REPORT_BLOCK_SIZE);
       const track = this.#trackOf(BLOCK.ssrc);
