@@ -61,7 +61,6 @@ export class Segmenter {
   #partTarget: number | undefined;
   #lastVideo: Frame | undefined;
   #lastLead: Frame | undefined;
-  #lastAudio: Frame | undefined;
   /** Microseconds from picture to picture, or from sound to sound where there is no picture; smoothed. */
   #interval = 0;
   #trouble: string | undefined;
@@ -133,7 +132,9 @@ export class Segmenter {
     const { format } = this.#options;
     const known = this.#configs[kind];
     if (!canCarry(format, frame.codec)) {
-      this.#setTrouble(`${frame.codec} is left out: HLS of this gateway cannot carry it in ${format === "ts" ? "MPEG-TS" : "fMP4"}`);
+      this.#setTrouble(
+        `${frame.codec} is left out: HLS of this gateway cannot carry it in ${format === "ts" ? "MPEG-TS" : "fMP4"}`,
+      );
       this.#configs[kind] = undefined;
     } else {
       this.#configs[kind] = { codec: frame.codec, configuration: frame.data };
@@ -163,7 +164,8 @@ export class Segmenter {
     const isEntry = video === undefined || (frame.kind === "video" && frame.isKey);
     if (this.#collected.length === 0 && !isEntry) return;
     this.#collected.push(frame);
-    const missing = video === undefined ? this.#options.expects("video") : audio === undefined ? this.#options.expects("audio") : "no";
+    const missing =
+      video === undefined ? this.#options.expects("video") : audio === undefined ? this.#options.expects("audio") : "no";
     const waited = frame.dts - (this.#collected[0]?.dts ?? frame.dts);
     const patience = missing === "no" ? 0 : missing === "yes" ? PATIENCE_ANNOUNCED : PATIENCE;
     if (waited < patience && this.#collected.length < MAX_COLLECTED) return;
@@ -192,7 +194,6 @@ export class Segmenter {
     this.#isDiscontinuity = !this.#isFirstSegment;
     this.#interval = 0;
     this.#lastVideo = undefined;
-    this.#lastAudio = undefined;
     this.#lastLead = undefined;
     return true;
   }
@@ -216,7 +217,6 @@ export class Segmenter {
     } else if (run.tracks.audio !== undefined && !this.#isOtherSound(run)) {
       if (run.tracks.video === undefined) this.#takeLead(frame);
       else if (!this.#needsKey) this.#takeSound(frame);
-      this.#lastAudio = frame;
     }
   }
 

@@ -1,6 +1,7 @@
 // What HTTP needs from the rest of the gateway, handed in: http imports no other protocol (docs/architecture.md, "The house").
 
 import type { Hub, StreamName } from "../hub/types.js";
+import type { Refusal } from "../media/errors.js";
 
 /** A WHEP or WHIP offer, already checked for form: lengths, characters, content type. The SDP itself is not parsed yet. */
 export type SessionOffer = {
@@ -55,12 +56,63 @@ export interface RtcService {
   closeSession(id: string, reason: string): boolean;
 }
 
+/** A GET or HEAD of an address of HLS. */
+export type HlsRequest = {
+  /** The client's address without port. */
+  readonly address: string;
+  /** User-Agent, at most 512 characters. */
+  readonly agent: string;
+  /** Address of the page that asked (`Referer`, else `Origin`). */
+  readonly pageUrl: string | undefined;
+  /** The connection, by identity. */
+  readonly connection: object;
+  readonly isHead: boolean;
+};
+
+export type HlsAnswer =
+  | {
+      readonly kind: "playlist";
+      readonly text: string;
+      /** Strong, without quotes; undefined: the answer is one viewer's own. */
+      readonly entityTag: string | undefined;
+      /** It was asked for by a delivery directive. */
+      readonly isDirected: boolean;
+    }
+  | {
+      readonly kind: "media";
+      /** Pieces that follow one another; shared, never changed. */
+      readonly body: readonly Buffer[];
+      readonly contentType: string;
+      readonly entityTag: string;
+      /** A key: not to be kept by anybody in between. */
+      readonly isSecret: boolean;
+    };
+
+/** HLS as HTTP sees it. */
+export interface HlsService {
+  /**
+   * What an address means, or undefined when it is none of HLS. The path is percent-encoded.
+   *
+   * @throws Refusal `bad-request`
+   */
+  target(path: string, query: string, host: string): object | undefined;
+  /**
+   * Answers once: in this call, or when what is asked for is there.
+   *
+   * @returns a function that tells that the client has gone
+   * @throws Refusal instead, when it is certain at once
+   */
+  answer(target: object, request: HlsRequest, respond: (answer: HlsAnswer | Refusal) => void): () => void;
+}
+
 /** Everything the HTTP listeners need. */
 export type HttpServices = {
   /** Undefined while WebRTC is switched off or cannot run here; `rtcUnavailable` then says why. */
   readonly rtc: RtcService | undefined;
   /** One sentence for people, shown in the 503. */
   readonly rtcUnavailable?: string;
+  /** Undefined: there is no HLS here. */
+  readonly hls?: HlsService | undefined;
   readonly hub: Pick<Hub, "streams" | "clients" | "find" | "play" | "totals">;
   /** As configured now. */
   readonly vhosts: () => readonly ApiVhost[];
@@ -73,7 +125,12 @@ export type HttpServices = {
 };
 
 /** A configured vhost as the API shows it. */
-export type ApiVhost = { readonly name: string; readonly enabled: boolean };
+export type ApiVhost = {
+  readonly name: string;
+  readonly enabled: boolean;
+  /** fragment: milliseconds. */
+  readonly hls?: { readonly enabled: boolean; readonly fragment: number };
+};
 
 /** Where log lines go; a pino logger is one. */
 export interface HttpLog {
