@@ -80,6 +80,7 @@ export class Outgoing {
   /**
    * @param timestampDelta added to the packet's RTP time
    * @param playoutDelay said as long as the track is being introduced
+   * @param payloadType default the track's own
    * @returns bytes on the wire, 0 when the send queue is full
    */
   send(
@@ -89,13 +90,14 @@ export class Outgoing {
     staged: number,
     timestampDelta: number,
     playoutDelay: number,
+    payloadType = track.sender.track.payloadType,
   ): number {
     const port = this.#port;
     if (port === undefined) return 0;
     const { sender, extension } = track;
     const number = sender.assign(now, packet.sequenceNumber, timestampDelta);
     const timestamp = packet.timestamp + timestampDelta;
-    const firstWord = (packet.marker ? 0x80 : 0) | sender.track.payloadType;
+    const firstWord = (packet.marker ? 0x80 : 0) | payloadType;
     const cc = extension.isNumbered ? this.transportCc : undefined;
     const transportNumber = cc === undefined ? 0 : cc.next();
     const block = track.isIntroduced ? extension.plain(transportNumber) : extension.full(transportNumber, playoutDelay);

@@ -13,16 +13,18 @@ import type { DtlsContext, Endpoint } from "../native/types.js";
 import { candidatesFor, checkVhost, chooseCredentials, type RtcOffer } from "./admission.js";
 import type { EgressStatistics } from "./egress.js";
 import { FanOut } from "./fan-out.js";
-import type { MediaSide } from "./media-side.js";
+import { type MediaSide, NO_MEDIA } from "./media-side.js";
 import type { RtcMachine, RtcNetwork } from "./network.js";
 import { Publisher } from "./publisher.js";
 import { type Offer, parseOffer } from "./sdp.js";
 import {
   type AnswerOptions,
+  answerCheck,
   answerPlay,
   answerPublish,
   type Candidate,
   type IceCredentials,
+  isBareOffer,
   type Negotiated,
   type NegotiatedTrack,
   ownText,
@@ -60,7 +62,8 @@ export type RtcAnswer = { readonly id: string; readonly sdp: string };
 /** What a session is connected to within the gateway: the stream it plays or publishes. */
 type Role =
   | { readonly role: "viewer"; readonly play: Play; readonly fanOut: FanOut; readonly viewer: Viewer }
-  | { readonly role: "publisher"; readonly publication: Publication };
+  | { readonly role: "publisher"; readonly publication: Publication }
+  | { readonly role: "check" };
 type Attachment = Role & {
   readonly name: StreamName;
   /** What an ICE restart is answered with. */
@@ -76,6 +79,9 @@ type Admitted = {
   readonly offer: Offer;
   readonly network: RtcNetwork;
   readonly answer: AnswerOptions;
+  /** `check`: the client chose our ICE credentials and offers nothing that could be encrypted, so this ends with ICE. */
+  readonly purpose: "media" | "check";
+  readonly echoesUsername: boolean;
   readonly stunTimeout: number;
 };
 
@@ -201,6 +207,7 @@ export class RtcServer implements SessionOwner {
 
   async #play(offer: RtcOffer): Promise<RtcAnswer> {
     const admitted = await this.#admit(offer);
+    if (admitted.purpose === "check") return this.#openCheck(admitted, "sendonly");
     const { id, peer, network } = admitted;
     let session: RtcSession | undefined;
     const play = await this.#pend(
@@ -240,6 +247,7 @@ export class RtcServer implements SessionOwner {
 
   async #publish(offer: RtcOffer): Promise<RtcAnswer> {
     const admitted = await this.#admit(offer);
+    if (admitted.purpose === "check") return this.#openCheck(admitted, "recvonly");
     const { id, peer } = admitted;
     // Before the hub is asked: an offer that cannot be answered must not push another publisher out.
     const negotiated = answerPublish(admitted.offer, publishCodecs(offer.videoCodec, offer.audioCodec), admitted.answer);
@@ -273,6 +281,15 @@ export class RtcServer implements SessionOwner {
       publication.end(error instanceof Error ? error.message : String(error));
       throw error;
     }
+  }
+
+  /** A session that the stream never hears of: whoever made it can prove that checks reach the media sockets, and no more. */
+  #openCheck(admitted: Admitted, direction: "sendonly" | "recvonly"): RtcAnswer {
+    const checks = [...this.#attachments.values()].filter(({ role }) => role === "check").length;
+    if (checks >= MAX_CHECKS) throw new Refusal("overloaded", `${checks} connectivity checks are under way`);
+    const negotiated = answerCheck(admitted.offer, direction, admitted.answer);
+    this.#open(admitted, negotiated, NO_MEDIA, { role: "check" });
+    return { id: admitted.id, sdp: negotiated.answer };
   }
 
   /** Ends every session with a goodbye, then the sockets. Nothing new is let in. */
@@ -316,7 +333,7 @@ export class RtcServer implements SessionOwner {
       attachment.fanOut.remove(attachment.viewer);
       this.#release(attachment.fanOut);
       attachment.play.end(reason);
-    } else {
+    } else if (attachment.role === "publisher") {
       attachment.publication.end(reason);
     }
     const fields = { session: shownId(session.id), stream: displayName(attachment.name), peer: session.peer, reason };
@@ -356,6 +373,8 @@ export class RtcServer implements SessionOwner {
     const limit = this.#options.maxSessions ?? 5_000;
     if (this.#table.size + this.#pending >= limit) throw new Refusal("overloaded", `all ${limit} WebRTC sessions are taken`);
     const parsed = parseOffer(offer.sdp);
+    const isCheck = offer.iceUsernameFragment !== undefined && offer.icePassword !== undefined;
+    if (isCheck) this.#endEarlierCheck(offer.iceUsernameFragment, offer.icePassword);
     const ice = chooseCredentials(offer, (fragment) => this.#table.hasFragment(fragment));
     const candidates = await candidatesFor(offer, this.#config, this.#options.machine, network.port);
     const { rtc } = vhostFor(this.#config, offer.name.vhost);
@@ -380,8 +399,17 @@ export class RtcServer implements SessionOwner {
         twcc: rtc.twcc,
         newSsrc: () => newSsrc(used),
       },
+      purpose: isCheck && isBareOffer(parsed) ? "check" : "media",
+      echoesUsername: isCheck,
       stunTimeout: rtc.stunTimeout,
     };
+  }
+
+  /** Checks are repeated with the same words from a shell: the earlier one must not stand in the way for its half minute. */
+  #endEarlierCheck(usernameFragment: string, password: string): void {
+    const earlier = this.#table.ofFragment(usernameFragment);
+    if (earlier === undefined || earlier.state === "connected" || earlier.ice.local.password !== password) return;
+    earlier.close(this.#clock.now(), "the same credentials were asked for again");
   }
 
   /** Counts an offer among the sessions while the hub and its gates think about it. */
@@ -400,7 +428,7 @@ export class RtcServer implements SessionOwner {
   }
 
   #open(admitted: Admitted, negotiated: Negotiated, media: MediaSide, role: Role): RtcSession {
-    const { id, name, peer, answer, network, stunTimeout } = admitted;
+    const { id, name, peer, answer, network, echoesUsername, stunTimeout } = admitted;
     const { remote, fingerprint, dtlsRole, bundle } = negotiated;
     const session = new RtcSession(this.#clock.now(), {
       id,
@@ -411,6 +439,7 @@ export class RtcServer implements SessionOwner {
       dtls: this.#dtls,
       egress: network.egress,
       createReceiver: (keys) => this.#options.machine.createReceiver(keys),
+      echoesUsername,
       stunTimeout,
       owner: this,
     });
@@ -479,4 +508,5 @@ function newSsrc(used: Set<number>): number {
 }
 
 const STREAM_ID = "sluice";
-const ACTIONS = { viewer: "play", publisher: "publish" } as const;
+const ACTIONS = { viewer: "play", publisher: "publish", check: "check" } as const;
+const MAX_CHECKS = 100; // each lives for half a minute at most

@@ -5,7 +5,7 @@ import { parseConfig } from "../../gateway/config/read.js";
 import { Refusal } from "../../gateway/media/errors.js";
 import { PacketSource, pictureOf } from "../support/packet-source.js";
 import { FAKE_WRONG_CERTIFICATE } from "../support/rtc-fakes.js";
-import type { PeerTrack } from "../support/rtc-peer.js";
+import type { PeerTrack, ReceivedPacket } from "../support/rtc-peer.js";
 import { NAME, RtcWorld, type WorldPeer } from "../support/rtc-world.js";
 
 const TICKS = 90; // per ms
@@ -526,3 +526,37 @@ test("takes other settings of a vhost into use for the sessions to come", async 
   assert.ok(!/ nack\r\n/.test(sdp));
   assert.match(sdp, /203\.0\.113\.5 8000/);
 });
+
+test("sound on a path that loses packets comes with the frame before it, and on a clean one without", async () => {
+  const { rtc, play } = await world();
+  const clean = await rtc.join();
+  const lossy = await rtc.join({ seed: 5, faults: { loss: 0.05, delay: 20 } });
+  const plain = await rtc.join({ client: "ndc", seed: 5, faults: { loss: 0.05, delay: 20 } }); // offers no such format
+  for (const peer of [clean, lossy, plain]) peer.start();
+  play(20_000);
+  for (const peer of [clean, plain]) {
+    assert.ok(peer.audio?.inOrder.every((packet) => packet.payloadType !== 63));
+  }
+  const { audio } = lossy;
+  assert.ok(audio !== undefined && audio.missing.length > 20, "enough is lost");
+  const doubled = audio.inOrder.filter((packet) => packet.payloadType === 63);
+  assert.ok(doubled.length > audio.inOrder.length * 0.8, `${doubled.length} of ${audio.inOrder.length}`);
+  let held = 0;
+  for (const packet of doubled) {
+    const word = packet.payload.readUInt32BE(0);
+    assert.deepEqual([word >>> 24, (word >>> 10) & 0x3fff, packet.payload[4]], [0x80 | 111, 960, 111]);
+    const before = audio.packets.get(packet.sequenceNumber - 1);
+    if (before === undefined) {
+      held++;
+      continue;
+    }
+    assert.deepEqual(packet.payload.subarray(5, 5 + (word & 0x3ff)), ownFrame(before));
+  }
+  assert.ok(held > audio.missing.length * 0.8, `${held} of ${audio.missing.length} lost frames are in the packet behind`);
+  assert.equal(clean.audio?.missing.length, 0);
+});
+
+/** Of a packet with or without redundancy. */
+function ownFrame({ payloadType, payload }: ReceivedPacket): Buffer {
+  return payloadType === 63 ? payload.subarray(5 + (payload.readUInt32BE(0) & 0x3ff)) : payload;
+}
