@@ -16,6 +16,7 @@ import { type BridgeLog, FixedWorkSlots, type WorkSlots } from "./bridge/types.j
 import { type AccessAction, isAllowed } from "./config/access.js";
 import { type Config, type VhostConfig, vhostFor } from "./config/config.js";
 import { loadConfig } from "./config/load.js";
+import { HlsService } from "./hls/service.js";
 import { Hooks } from "./http/hooks.js";
 import { readCredentials } from "./http/listener.js";
 import { HttpServer } from "./http/server.js";
@@ -28,6 +29,7 @@ import { NativeUnavailable } from "./native/library.js";
 import { RtcServer } from "./rtc/server.js";
 import { systemMachine } from "./rtc/system-machine.js";
 import { RtmpServer } from "./rtmp/server.js";
+import { SignalingServer } from "./signaling/server.js";
 import { SystemClock } from "./system-clock.js";
 
 export type { Config } from "./config/config.js";
@@ -71,6 +73,7 @@ export class Gateway extends EventEmitter<GatewayEvents> {
   readonly #log: Logger;
   readonly #hub: LiveHub;
   readonly #hooks: Hooks;
+  readonly #hls: HlsService;
   readonly #serverId = `vid-${randomBytes(4).toString("hex")}`;
   readonly #serviceId = randomBytes(4).toString("hex");
   #config: Config;
@@ -79,6 +82,7 @@ export class Gateway extends EventEmitter<GatewayEvents> {
   #slots: WorkSlots | undefined;
   #rtmp: RtmpServer | undefined;
   #rtc: RtcServer | undefined;
+  #signaling: SignalingServer | undefined;
   #http: HttpServer | undefined;
   /** Why WebRTC is not to be had although it is configured; a sentence for people. */
   #rtcUnavailable: string | undefined;
@@ -104,6 +108,13 @@ export class Gateway extends EventEmitter<GatewayEvents> {
       },
       converter: (stream, lane) => this.#converterFor(stream, lane),
       onEvent: (event) => this.#onHubEvent(event),
+    });
+    this.#hls = new HlsService({
+      hub: this.#hub,
+      clock: this.#clock,
+      log: this.#log,
+      vhost: (name) => this.#servedVhost(name),
+      randomBytes,
     });
   }
 
@@ -149,7 +160,17 @@ export class Gateway extends EventEmitter<GatewayEvents> {
    * @returns the directives whose change needs a restart
    */
   reload(config: Config): readonly string[] {
-    const fixed = ["listen", "rtmps", "httpApi", "httpServer", "rtcServer", "ffmpeg", "maxConnections", "dataDir"] as const;
+    const fixed = [
+      "listen",
+      "rtmps",
+      "httpApi",
+      "httpServer",
+      "signaling",
+      "rtcServer",
+      "ffmpeg",
+      "maxConnections",
+      "dataDir",
+    ] as const;
     const changed = fixed.filter((name) => !isDeepStrictEqual(config[name], this.#config[name]));
     this.#config = config;
     this.#rtc?.configure(config);
@@ -162,13 +183,15 @@ export class Gateway extends EventEmitter<GatewayEvents> {
     if (this.#state === "closed") return;
     this.#state = "closed";
     this.#hub.close(reason);
-    await Promise.all([this.#rtmp?.close(reason), this.#http?.close(), this.#rtc?.close(reason)]);
+    this.#hls.close();
+    // Signaling says goodbye before the listeners stop: its sockets are theirs.
+    await Promise.all([this.#rtmp?.close(reason), this.#signaling?.close(reason), this.#http?.close(), this.#rtc?.close(reason)]);
     await this.#transcoders?.close();
     await this.#hooks.close();
   }
 
   async #open(): Promise<void> {
-    const { httpApi, httpServer, rtcServer } = this.#config;
+    const { httpApi, httpServer, rtcServer, signaling } = this.#config;
     const log = this.#log;
     this.#transcoders = await FfmpegTranscoders.create({
       path: this.#config.ffmpeg,
@@ -177,7 +200,8 @@ export class Gateway extends EventEmitter<GatewayEvents> {
     this.#slots = new FixedWorkSlots(Math.max(1, availableParallelism() - 1));
     if (rtcServer.enabled) await this.#openRtc();
     this.#rtmp = await this.#openRtmp();
-    if (httpApi.enabled || httpServer.enabled) {
+    if (signaling.enabled) this.#signaling = this.#makeSignaling();
+    if (httpApi.enabled || httpServer.enabled || (signaling.enabled && signaling.standalone.enabled)) {
       const { whepCompat } = rtcServer;
       this.#http = new HttpServer({
         ...this.#config,
@@ -185,6 +209,7 @@ export class Gateway extends EventEmitter<GatewayEvents> {
         log,
         clock: this.#clock,
         services: this.#httpServices(),
+        signalingPort: signaling.standalone,
         vhost: (name) => this.#servedVhost(name),
       });
       await this.#http.start();
@@ -238,7 +263,9 @@ export class Gateway extends EventEmitter<GatewayEvents> {
     const rtmpPort = this.#rtmp?.addresses[0]?.port;
     return {
       rtc: this.#rtc,
+      ...(this.#signaling !== undefined && { rooms: this.#signaling }),
       ...(unavailable !== undefined && { rtcUnavailable: unavailable }),
+      hls: this.#hls,
       hub: this.#hub,
       vhosts: () => [...this.#config.vhosts.values()],
       version: VERSION,
@@ -246,6 +273,22 @@ export class Gateway extends EventEmitter<GatewayEvents> {
       serverId: this.#serverId,
       serviceId: this.#serviceId,
     };
+  }
+
+  #makeSignaling(): SignalingServer {
+    const { maxRooms, maxParticipants } = this.#config.signaling;
+    return new SignalingServer({
+      clock: this.#clock,
+      log: this.#log,
+      maxRooms,
+      maxParticipants,
+      vhost: (name) => this.#servedVhost(name)?.name,
+      refusal: (vhost, address) => {
+        const { security } = vhostFor(this.#config, vhost);
+        if (!security.enabled || isAllowed(security.rules, "play", address)) return undefined;
+        return `joining is not allowed from ${address}`;
+      },
+    });
   }
 
   /** `security`. @throws Refusal */
@@ -277,6 +320,7 @@ export class Gateway extends EventEmitter<GatewayEvents> {
   /** Sessions log their own opening and closing; the hub's events that no session sees are logged here. */
   #onHubEvent(event: HubEvent): void {
     this.#hooks.onEvent(event);
+    this.#hls.onEvent(event);
     const { name } = event.stream;
     if (event.type === "timestamp-jump") {
       this.#log.warn(

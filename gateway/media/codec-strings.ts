@@ -1,7 +1,9 @@
 // What a playlist says of a track: CODECS (RFC 6381, ISO/IEC 14496-15 annex E, the AV1 binding), size and frame rate.
 
 import { parseAudioConfig } from "./audio.js";
+import { parseAv1Config } from "./av1.js";
 import { parseAvcConfig, spsOfConfig } from "./h264.js";
+import { HEVC_NAL, hevcNalType, parseHevcConfig, parseHevcSps } from "./h265.js";
 import type { SegmentAudio, SegmentVideo } from "./packager.js";
 
 export type VideoDescription = {
@@ -23,13 +25,48 @@ export type AudioDescription = {
 
 /** @returns undefined when the configuration makes no sense */
 export function describeVideo(track: SegmentVideo): VideoDescription | undefined {
-  if (track.codec !== "h264") return undefined;
-  const config = parseAvcConfig(track.configuration);
-  const sps = spsOfConfig(track.configuration);
+  switch (track.codec) {
+    case "h264":
+      return describeH264(track.configuration);
+    case "hevc":
+      return describeHevc(track.configuration);
+    case "av1":
+      return describeAv1(track.configuration);
+  }
+}
+
+function describeH264(configuration: Buffer): VideoDescription | undefined {
+  const config = parseAvcConfig(configuration);
+  const sps = spsOfConfig(configuration);
   if (config === undefined || sps === undefined) return undefined;
   const bytes = [config.profile, config.compatibility, config.level];
   const codec = `avc1.${bytes.map((byte) => byte.toString(16).padStart(2, "0")).join("")}`;
   return { codec, width: sps.width, height: sps.height, frameRate: sps.frameRate };
+}
+
+/** ISO/IEC 14496-15 section E.3: `hvc1.1.6.L93.B0`. */
+function describeHevc(configuration: Buffer): VideoDescription | undefined {
+  const config = parseHevcConfig(configuration);
+  if (config === undefined) return undefined;
+  const set = config.parameterSets.find((unit) => hevcNalType(unit[0] as number) === HEVC_NAL.SPS);
+  const sps = set === undefined ? undefined : parseHevcSps(set);
+  const space = ["", "A", "B", "C"][config.profileSpace] ?? "";
+  let reversed = 0;
+  for (let bit = 0; bit < 32; bit++) reversed = reversed * 2 + ((config.compatibility >>> bit) & 1);
+  const constraints = [...config.constraints].map((byte) => byte.toString(16).toUpperCase());
+  while (constraints.at(-1) === "0") constraints.pop(); // trailing zero bytes may be left out
+  const level = `${config.tier === "high" ? "H" : "L"}${config.level}`;
+  const codec = ["hvc1", `${space}${config.profile}`, reversed.toString(16).toUpperCase(), level, ...constraints].join(".");
+  return { codec, width: sps?.width, height: sps?.height, frameRate: undefined };
+}
+
+/** AV1-ISOBMFF section 5: `av01.0.04M.08`. */
+function describeAv1(configuration: Buffer): VideoDescription | undefined {
+  const config = parseAv1Config(configuration);
+  if (config === undefined) return undefined;
+  const two = (value: number) => `${value}`.padStart(2, "0");
+  const codec = `av01.${config.profile}.${two(config.level)}${config.tier === "high" ? "H" : "M"}.${two(config.bitDepth)}`;
+  return { codec, width: config.width, height: config.height, frameRate: undefined };
 }
 
 /** @returns undefined when the configuration makes no sense */
