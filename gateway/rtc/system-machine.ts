@@ -5,15 +5,27 @@ import { networkInterfaces } from "node:os";
 
 import { createDtlsContext } from "../native/dtls.js";
 import { createSrtpReceiver } from "../native/srtp.js";
+import type { Endpoint } from "../native/types.js";
 import { openUdpSockets } from "../native/udp.js";
 import { createEgress } from "./egress-create.js";
 import type { RtcMachine } from "./network.js";
+import { NameResolver } from "./resolver.js";
+
+const resolver = new NameResolver({
+  lookup: async (name) => (await lookup(name, { all: true })).map(({ address }) => address),
+  now: () => performance.now(),
+});
 
 export const systemMachine: RtcMachine = {
   async openNetwork({ listen, family, onDatagram }) {
     const sockets = await openUdpSockets({ listen, family, onDatagram });
     const egress = createEgress(sockets);
-    return { port: sockets.port, egress, close: () => sockets.close() };
+    const localAddress = ({ socket }: Endpoint): string => {
+      const local = sockets.sockets[socket];
+      if (local === undefined) return "";
+      return `${local.family === "IPv6" ? `[${local.address}]` : local.address}:${local.port}`;
+    };
+    return { port: sockets.port, egress, localAddress, close: () => sockets.close() };
   },
   createDtls: (ecdsa) => createDtlsContext({ ecdsa }),
   createReceiver: createSrtpReceiver,
@@ -25,11 +37,5 @@ export const systemMachine: RtcMachine = {
     }
     return addresses;
   },
-  async resolve(name) {
-    try {
-      return (await lookup(name, { all: true })).map(({ address }) => address);
-    } catch {
-      return []; // a name that does not resolve is no candidate
-    }
-  },
+  resolve: (name) => resolver.resolve(name),
 };
