@@ -55,6 +55,23 @@ export function gatherCandidates(sources: CandidateSources): Candidate[] {
   return candidates;
 }
 
+/**
+ * The candidates of an answer by the directive `protocol`: UDP ones first. One with a port of its own has it over TCP too.
+ *
+ * @param udpPort the media sockets' own
+ * @param tcpPort undefined: nothing is served over TCP
+ */
+export function withTransports(
+  udp: readonly Candidate[],
+  protocol: "udp" | "tcp" | "all",
+  udpPort: number,
+  tcpPort: number | undefined,
+): Candidate[] {
+  if (protocol === "udp" || tcpPort === undefined) return [...udp];
+  const tcp = udp.map(({ address, port }) => ({ transport: "tcp" as const, address, port: port === udpPort ? tcpPort : port }));
+  return protocol === "tcp" ? tcp : [...udp, ...tcp];
+}
+
 /** `IP`, `IP:PORT`, `[v6]`, `[v6]:PORT`, `v6`, `name`, `name:PORT`; undefined when it is none of them. */
 export function parseHostPort(text: string): { readonly address: string; readonly port: number | undefined } | undefined {
   if (addressBytes(text) !== undefined) return { address: text, port: undefined };

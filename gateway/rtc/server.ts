@@ -11,6 +11,7 @@ import type { Hub, PacketLane, Peer, Play, Publication, Source, StreamName } fro
 import { Refusal } from "../media/errors.js";
 import type { DtlsContext, Endpoint } from "../native/types.js";
 import { candidatesFor, checkVhost, chooseCredentials, type RtcOffer } from "./admission.js";
+import { withTransports } from "./candidates.js";
 import type { EgressStatistics } from "./egress.js";
 import { FanOut } from "./fan-out.js";
 import type { MediaSide } from "./media-side.js";
@@ -115,9 +116,15 @@ export class RtcServer implements SessionOwner {
       listen: rtcServer.listen,
       family: rtcServer.ipFamily,
       onDatagram: (datagram, from) => this.#table.receive(datagram, from),
+      ...(rtcServer.tcp.enabled && {
+        tcp: { listen: rtcServer.tcp.listen, onGone: (endpoint: Endpoint) => this.#table.endAddress(endpoint) },
+      }),
     });
     this.#options.log.info(
-      { address: rtcServer.listen.map(({ host }) => `${host ?? "*"}:${this.port}`).join(" ") },
+      {
+        address: rtcServer.listen.map(({ host }) => `${host ?? "*"}:${this.port}`).join(" "),
+        ...(this.tcpPort !== undefined && { tcp: this.tcpPort }),
+      },
       "webrtc listens",
     );
   }
@@ -125,6 +132,11 @@ export class RtcServer implements SessionOwner {
   /** The UDP port in use. */
   get port(): number {
     return this.#network?.port ?? 0;
+  }
+
+  /** The TCP port in use; undefined: none. */
+  get tcpPort(): number | undefined {
+    return this.#network?.tcp?.port;
   }
 
   get sessionCount(): number {
@@ -293,10 +305,12 @@ export class RtcServer implements SessionOwner {
 
   onAddress(session: RtcSession, endpoint: Endpoint): void {
     this.#table.learnAddress(session, endpoint);
+    this.#network?.tcp?.confirm(endpoint.socket);
   }
 
   onAddressGone(session: RtcSession, endpoint: Endpoint): void {
     this.#table.forgetAddress(session, endpoint);
+    this.#network?.tcp?.release(endpoint.socket);
   }
 
   onConnected(session: RtcSession): void {
@@ -311,6 +325,7 @@ export class RtcServer implements SessionOwner {
     const attachment = this.#attachments.get(session.id);
     this.#attachments.delete(session.id);
     this.#flushSoon();
+    for (const { socket } of session.ice.addresses) this.#network?.tcp?.release(socket); // after the flush
     if (attachment === undefined) return;
     if (attachment.role === "viewer") {
       attachment.fanOut.remove(attachment.viewer);
@@ -357,7 +372,9 @@ export class RtcServer implements SessionOwner {
     if (this.#table.size + this.#pending >= limit) throw new Refusal("overloaded", `all ${limit} WebRTC sessions are taken`);
     const parsed = parseOffer(offer.sdp);
     const ice = chooseCredentials(offer, (fragment) => this.#table.hasFragment(fragment));
-    const candidates = await candidatesFor(offer, this.#config, this.#options.machine, network.port);
+    const { protocol } = this.#config.rtcServer;
+    const gathered = await candidatesFor(offer, this.#config, this.#options.machine, network.port);
+    const candidates = withTransports(gathered, protocol, network.port, network.tcp?.port);
     const { rtc } = vhostFor(this.#config, offer.name.vhost);
     const id = randomBytes(18).toString("base64url");
     const { address, parameters, pageUrl } = offer;

@@ -2,7 +2,14 @@
 // one media side and owns neither socket nor timer. Who closes whom: the server closes the session; the session says goodbye and
 // closes its media side, its DTLS transport, its SRTP receiver and its egress port, in this order.
 
-import type { DtlsContext, DtlsTransport, Endpoint, SrtpKeys, SrtpReceiver } from "../native/types.js";
+import {
+  type DtlsContext,
+  type DtlsTransport,
+  type Endpoint,
+  FIRST_STREAM,
+  type SrtpKeys,
+  type SrtpReceiver,
+} from "../native/types.js";
 import type { Egress, EgressPort } from "./egress.js";
 import { IceLiteAgent } from "./ice.js";
 import type { MediaSide } from "./media-side.js";
@@ -92,6 +99,13 @@ export class RtcSession {
     else this.discarded++;
   }
 
+  /** The TCP connection that this address stood for has ended; the peer may come back over another one, or by UDP. */
+  addressEnded(endpoint: Endpoint): void {
+    if (this.state === "closed") return;
+    this.ice.drop(endpoint);
+    this.#options.owner.onAddressGone(this, endpoint);
+  }
+
   /** Does what is due; harmless when nothing is. */
   onTimeout(now: number): void {
     if (this.state === "closed") return;
@@ -148,6 +162,7 @@ export class RtcSession {
     return {
       ...this.media.statistics(),
       candidate: selected === undefined ? "" : `${selected.address}:${selected.port}`,
+      transport: selected === undefined ? "" : selected.socket < FIRST_STREAM ? "udp" : "tcp",
       ice_state:
         this.state === "closed" ? "closed" : selected !== undefined ? "connected" : this.state === "new" ? "new" : "checking",
       dtls_state: this.#dtls?.state ?? "new",

@@ -8,12 +8,24 @@ import { createSrtpReceiver } from "../native/srtp.js";
 import { openUdpSockets } from "../native/udp.js";
 import { createEgress } from "./egress-create.js";
 import type { RtcMachine } from "./network.js";
+import { TcpConnections } from "./tcp-connections.js";
 
 export const systemMachine: RtcMachine = {
-  async openNetwork({ listen, family, onDatagram }) {
+  async openNetwork({ listen, family, onDatagram, tcp: streams }) {
     const sockets = await openUdpSockets({ listen, family, onDatagram });
     const egress = createEgress(sockets);
-    return { port: sockets.port, egress, close: () => sockets.close() };
+    if (streams === undefined) return { port: sockets.port, egress, close: () => sockets.close() };
+    const tcp = new TcpConnections({ paths: egress.streams, onDatagram, onGone: streams.onGone });
+    try {
+      await tcp.listen(streams.listen);
+    } catch (error) {
+      await tcp.close();
+      egress.close();
+      await sockets.close();
+      throw error;
+    }
+    const close = async (): Promise<void> => void (await Promise.all([tcp.close(), sockets.close()]));
+    return { port: sockets.port, egress, tcp, close };
   },
   createDtls: (ecdsa) => createDtlsContext({ ecdsa }),
   createReceiver: createSrtpReceiver,
