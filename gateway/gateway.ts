@@ -28,6 +28,7 @@ import { NativeUnavailable } from "./native/library.js";
 import { RtcServer } from "./rtc/server.js";
 import { systemMachine } from "./rtc/system-machine.js";
 import { RtmpServer } from "./rtmp/server.js";
+import { SignalingServer } from "./signaling/server.js";
 import { SystemClock } from "./system-clock.js";
 
 export type { Config } from "./config/config.js";
@@ -79,6 +80,7 @@ export class Gateway extends EventEmitter<GatewayEvents> {
   #slots: WorkSlots | undefined;
   #rtmp: RtmpServer | undefined;
   #rtc: RtcServer | undefined;
+  #signaling: SignalingServer | undefined;
   #http: HttpServer | undefined;
   /** Why WebRTC is not to be had although it is configured; a sentence for people. */
   #rtcUnavailable: string | undefined;
@@ -149,7 +151,17 @@ export class Gateway extends EventEmitter<GatewayEvents> {
    * @returns the directives whose change needs a restart
    */
   reload(config: Config): readonly string[] {
-    const fixed = ["listen", "rtmps", "httpApi", "httpServer", "rtcServer", "ffmpeg", "maxConnections", "dataDir"] as const;
+    const fixed = [
+      "listen",
+      "rtmps",
+      "httpApi",
+      "httpServer",
+      "signaling",
+      "rtcServer",
+      "ffmpeg",
+      "maxConnections",
+      "dataDir",
+    ] as const;
     const changed = fixed.filter((name) => !isDeepStrictEqual(config[name], this.#config[name]));
     this.#config = config;
     this.#rtc?.configure(config);
@@ -162,13 +174,14 @@ export class Gateway extends EventEmitter<GatewayEvents> {
     if (this.#state === "closed") return;
     this.#state = "closed";
     this.#hub.close(reason);
-    await Promise.all([this.#rtmp?.close(reason), this.#http?.close(), this.#rtc?.close(reason)]);
+    // Signaling says goodbye before the listeners stop: its sockets are theirs.
+    await Promise.all([this.#rtmp?.close(reason), this.#signaling?.close(reason), this.#http?.close(), this.#rtc?.close(reason)]);
     await this.#transcoders?.close();
     await this.#hooks.close();
   }
 
   async #open(): Promise<void> {
-    const { httpApi, httpServer, rtcServer } = this.#config;
+    const { httpApi, httpServer, rtcServer, signaling } = this.#config;
     const log = this.#log;
     this.#transcoders = await FfmpegTranscoders.create({
       path: this.#config.ffmpeg,
@@ -177,7 +190,8 @@ export class Gateway extends EventEmitter<GatewayEvents> {
     this.#slots = new FixedWorkSlots(Math.max(1, availableParallelism() - 1));
     if (rtcServer.enabled) await this.#openRtc();
     this.#rtmp = await this.#openRtmp();
-    if (httpApi.enabled || httpServer.enabled) {
+    if (signaling.enabled) this.#signaling = this.#makeSignaling();
+    if (httpApi.enabled || httpServer.enabled || (signaling.enabled && signaling.standalone.enabled)) {
       const { whepCompat } = rtcServer;
       this.#http = new HttpServer({
         ...this.#config,
@@ -185,6 +199,7 @@ export class Gateway extends EventEmitter<GatewayEvents> {
         log,
         clock: this.#clock,
         services: this.#httpServices(),
+        signalingPort: signaling.standalone,
         vhost: (name) => this.#servedVhost(name),
       });
       await this.#http.start();
@@ -238,6 +253,7 @@ export class Gateway extends EventEmitter<GatewayEvents> {
     const rtmpPort = this.#rtmp?.addresses[0]?.port;
     return {
       rtc: this.#rtc,
+      ...(this.#signaling !== undefined && { rooms: this.#signaling }),
       ...(unavailable !== undefined && { rtcUnavailable: unavailable }),
       hub: this.#hub,
       vhosts: () => [...this.#config.vhosts.values()],
@@ -246,6 +262,22 @@ export class Gateway extends EventEmitter<GatewayEvents> {
       serverId: this.#serverId,
       serviceId: this.#serviceId,
     };
+  }
+
+  #makeSignaling(): SignalingServer {
+    const { maxRooms, maxParticipants } = this.#config.signaling;
+    return new SignalingServer({
+      clock: this.#clock,
+      log: this.#log,
+      maxRooms,
+      maxParticipants,
+      vhost: (name) => this.#servedVhost(name)?.name,
+      refusal: (vhost, address) => {
+        const { security } = vhostFor(this.#config, vhost);
+        if (!security.enabled || isAllowed(security.rules, "play", address)) return undefined;
+        return `joining is not allowed from ${address}`;
+      },
+    });
   }
 
   /** `security`. @throws Refusal */

@@ -64,6 +64,12 @@ export function buildConfig({ file, globals, vhosts }: Statements, problems: Con
       crossdomain: get("http_server.crossdomain"),
       https: https("http_server.https"),
     },
+    signaling: {
+      enabled: get("signaling.enabled"),
+      maxRooms: get("signaling.max_rooms"),
+      maxParticipants: get("signaling.max_participants"),
+      standalone: { enabled: get("signaling.standalone.enabled"), listen: get("signaling.standalone.listen") },
+    },
     rtcServer: {
       enabled: get("rtc_server.enabled"),
       listen: get("rtc_server.listen"),
@@ -110,6 +116,15 @@ export function findContradictions(config: Config): string[] {
   }
   if (enabled && !tcp.enabled && protocol !== "udp") {
     found.push(`rtc_server.protocol is ${protocol} and rtc_server.tcp is not enabled: media goes over UDP only`);
+  }
+  const { signaling } = config;
+  if (signaling.enabled && !config.httpServer.enabled && !signaling.standalone.enabled) {
+    found.push(
+      "signaling is enabled and http_server is not: nobody can reach it; enable one of http_server and signaling.standalone",
+    );
+  }
+  if (signaling.standalone.enabled && !signaling.enabled) {
+    found.push("signaling.standalone is enabled and signaling is not: it is not served");
   }
   if (config.rtcServer.enabled && !config.httpApi.enabled) {
     found.push("rtc_server is enabled and http_api is not: no client can ask for a WebRTC session");
@@ -219,6 +234,11 @@ function checkPorts(config: Config, globals: Scope, problems: ConfigProblem[]): 
       path: "http_server.https.listen",
       on: config.httpServer.enabled && config.httpServer.https.enabled,
       listen: config.httpServer.https.listen,
+    },
+    {
+      path: "signaling.standalone.listen",
+      on: config.signaling.enabled && config.signaling.standalone.enabled,
+      listen: config.signaling.standalone.listen,
     },
   ] as const;
   const rtmp = [

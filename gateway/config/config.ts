@@ -110,6 +110,14 @@ export type Config = {
     readonly crossdomain: boolean;
     readonly https: HttpsConfig;
   };
+  readonly signaling: {
+    readonly enabled: boolean;
+    readonly maxRooms: number;
+    /** Per room. */
+    readonly maxParticipants: number;
+    /** On a port of its own beside the HTTP server's. */
+    readonly standalone: { readonly enabled: boolean; readonly listen: readonly ListenAddress[] };
+  };
   readonly rtcServer: {
     readonly enabled: boolean;
     readonly listen: readonly ListenAddress[];

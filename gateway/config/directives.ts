@@ -163,6 +163,25 @@ export const DIRECTIVES = {
   "http_server.https.key": ready(text, "", HTTPS_KEY),
   "http_server.https.cert": ready(text, "", "PEM file of the certificate and the chain above it, see http_server.https.key."),
 
+  "signaling.enabled": ready(
+    flag,
+    "off",
+    `Whether rooms are served: pages meet by a WebSocket to /sig/v1/rtc on the HTTP server's port (and its HTTPS port), and their media
+    goes by WHIP and WHEP with the room as app and the participant as stream. Needs http_server, and WebRTC for the media.`,
+  ),
+  "signaling.max_rooms": ready(integer(1, 100_000), "1000", "How many rooms there may be at once; an empty one is freed."),
+  "signaling.max_participants": ready(
+    integer(2, 1_000),
+    "50",
+    "How many participants a room may have. Each watches every other one, so media grows with the square of it.",
+  ),
+  "signaling.standalone.enabled": ready(
+    flag,
+    "off",
+    "Whether signaling is served on a port of its own too, for older clients that look for it at 1989.",
+  ),
+  "signaling.standalone.listen": ready(addresses, "1989", "Where that is. Plain HTTP: pages of https:// cannot use it."),
+
   "rtc_server.enabled": ready(
     flag,
     "off",
@@ -412,6 +431,8 @@ export const BLOCKS: Readonly<Record<string, string>> = {
   "http_api.https": "The API over HTTPS.",
   http_server: "Pages, players, and media over HTTP.",
   "http_server.https": "The same over HTTPS.",
+  signaling: "Rooms: who is there, and who publishes.",
+  "signaling.standalone": "The same on a port of its own.",
   rtc_server: "WebRTC, for the whole gateway.",
   "rtc_server.tcp": "WebRTC over TCP.",
   vhost: `What holds for the streams of one vhost; __defaultVhost__ serves every name that has no block of its own. A client selects one

@@ -15,6 +15,9 @@ import type { ApiVhost } from "./services.js";
 export function streamId({ vhost, app, stream }: StreamName): string {
   return `vid-${hash(`${vhost}\n${app}\n${stream}`)}`;
 }
+export function roomId({ vhost, name }: { readonly vhost: string; readonly name: string }): string {
+  return `vid-${hash(`${vhost}\nroom ${name}`)}`;
+}
 export function vhostId(name: string): string {
   return `vid-${hash(name)}`;
 }

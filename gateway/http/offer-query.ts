@@ -54,7 +54,10 @@ export function parseOfferQuery(query: string): OfferQuery {
 }
 
 const CODEC = /^[A-Za-z0-9.-]{1,32}$/;
-/** An IPv4 address or name, perhaps with a port; or an IPv6 address, bare or in brackets with a port. */
+/**
+ * An IPv4 address or name, perhaps with a port; or an IPv6 address, bare or in brackets with a port. Only its characters: whoever takes
+ * the offer refuses what is neither an address nor a name.
+ */
 const CANDIDATE = /^(?:[A-Za-z0-9._-]{1,253}(?::\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](?::\d{1,5})?|[0-9A-Fa-f:.]{2,45})$/;
 /** Control characters of ASCII and Unicode, and what a percent-encoding that is not UTF-8 decodes to. */
 const NOT_IN_NAMES = /[\p{Cc}\u2028\u2029\ufffd]/u;

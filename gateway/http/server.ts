@@ -4,6 +4,7 @@
 // | http_api    |       | yes                | everything                       |
 // | http_server | yes   | yes                | versions and streams, read only  |   and /app/stream.flv
 // | both on one | yes   | yes                | everything                       |
+// Rooms' WebSocket is on http_server, and on signaling.standalone, which has nothing else.
 //
 // The HTTP server's port has what its own pages need, so that one open port is enough for a viewer; what tells about viewers or
 // changes things stays on the API's port, which an operator may keep to himself.
@@ -14,22 +15,24 @@ import fastify, { type FastifyInstance } from "fastify";
 
 import type { Config, ListenAddress } from "../config/config.js";
 import type { Clock } from "../hub/clock.js";
+import { RateLimit, type RateLimitOptions } from "../hub/rate-limit.js";
 import { addApi, apiIndex, sendApiError } from "./api.js";
 import { apiGuard } from "./auth.js";
 import { FlvService } from "./flv.js";
 import { addFlv } from "./flv-routes.js";
 import type { FlvVhost } from "./flv-target.js";
 import { addLegacyRtc } from "./legacy-rtc.js";
-import { type Credentials, formatAddress, HttpListener, readCredentials } from "./listener.js";
+import { type Credentials, formatAddress, HttpListener, readCredentials, type UpgradeHandler } from "./listener.js";
 import { addPages } from "./pages.js";
 import { sendProblem } from "./problem.js";
-import { RateLimit, type RateLimitOptions } from "./rate-limit.js";
 import { Rates } from "./rates.js";
-import type { HttpLog, HttpServices } from "./services.js";
+import { type HttpLog, type HttpServices, SIGNALING_PATH } from "./services.js";
 import { SystemMeter } from "./system-figures.js";
 import { addWhipWhep, MAX_SDP } from "./whip-whep.js";
 
 export type HttpOptions = Pick<Config, "httpApi" | "httpServer" | "maxConnections" | "dataDir"> & {
+  /** `signaling.standalone`. Default: not served. */
+  readonly signalingPort?: { readonly enabled: boolean; readonly listen: readonly ListenAddress[] };
   /** `rtc_server.whep_compat`. Default false. */
   readonly whepCompat?: boolean;
   readonly services: HttpServices;
@@ -42,7 +45,7 @@ export type HttpOptions = Pick<Config, "httpApi" | "httpServer" | "maxConnection
   readonly rateLimit?: RateLimitOptions;
 };
 
-export type Role = "api" | "server";
+export type Role = "api" | "server" | "signaling";
 
 export class HttpServer {
   readonly #options: HttpOptions;
@@ -80,7 +83,7 @@ export class HttpServer {
           directive,
           address,
           handler,
-          upgrade: roles.has("server") ? (request, socket, head) => void this.#flv.upgrade(request, socket, head) : undefined,
+          upgrade: this.#upgradeFor(roles),
           credentials,
           maxConnections,
           connections,
@@ -94,6 +97,18 @@ export class HttpServer {
       await this.close();
       throw error;
     }
+  }
+
+  /** WebSockets: signaling at its own path, FLV at every other. */
+  #upgradeFor(roles: ReadonlySet<Role>): UpgradeHandler | undefined {
+    const { rooms } = this.#options.services;
+    const flv = roles.has("server") ? this.#flv : undefined;
+    if (flv === undefined && !roles.has("signaling")) return undefined;
+    return (request, socket, head) => {
+      if (rooms !== undefined && isSignaling(request.url)) rooms.upgrade(request, socket, head);
+      else if (flv !== undefined) void flv.upgrade(request, socket, head);
+      else socket.end("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    };
   }
 
   /** Where it listens, with the ports that were asked for as 0. */
@@ -144,6 +159,15 @@ export class HttpServer {
         log.error({ err: error, method: request.method, url: request.url.split("?", 1)[0] }, "an HTTP request failed");
       return sendApiError(reply, status, status, status >= 500 ? "internal error, see the log" : error.message);
     });
+    if (services.rooms !== undefined && (roles.has("server") || roles.has("signaling"))) {
+      app.get(SIGNALING_PATH, async (_request, reply) =>
+        sendApiError(reply.header("Upgrade", "websocket"), 426, 426, "signaling is a WebSocket: ws://…/sig/v1/rtc"),
+      );
+    }
+    if (!roles.has("api") && !roles.has("server")) {
+      await app.ready();
+      return app;
+    }
     const rtcOptions = {
       rtc: services.rtc,
       unavailable: services.rtcUnavailable ?? "WebRTC is switched off here (rtc_server.enabled).",
@@ -179,7 +203,7 @@ type Door = {
 };
 
 /** One door per address: where API and HTTP server are given the same one, it serves both. */
-async function planDoors({ httpApi, httpServer, dataDir, log }: HttpOptions): Promise<Door[]> {
+async function planDoors({ httpApi, httpServer, signalingPort, services, dataDir, log }: HttpOptions): Promise<Door[]> {
   const doors: Door[] = [];
   const add = (role: Role, directive: string, listen: readonly ListenAddress[], credentials: Credentials | undefined) => {
     for (const address of listen) {
@@ -211,7 +235,15 @@ async function planDoors({ httpApi, httpServer, dataDir, log }: HttpOptions): Pr
     const credentials = await readCredentials(`${section}.https`, config.https, dataDir, log);
     add(role, `${section}.https.listen`, config.https.listen, credentials);
   }
+  if (signalingPort?.enabled === true && services.rooms !== undefined) {
+    add("signaling", "signaling.standalone.listen", signalingPort.listen, undefined);
+  }
   return doors;
+}
+
+function isSignaling(url = ""): boolean {
+  const path = url.split("?", 1)[0];
+  return path === SIGNALING_PATH || path === `${SIGNALING_PATH}/`;
 }
 
 /** Two listening addresses of one port that cannot both be had. */

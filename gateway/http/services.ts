@@ -1,5 +1,8 @@
 // What HTTP needs from the rest of the gateway, handed in: http imports no other protocol (docs/architecture.md, "The house").
 
+import type { IncomingMessage } from "node:http";
+import type { Socket } from "node:net";
+
 import type { Hub, StreamName } from "../hub/types.js";
 
 /** A WHEP or WHIP offer, already checked for form: lengths, characters, content type. The SDP itself is not parsed yet. */
@@ -55,12 +58,39 @@ export interface RtcService {
   closeSession(id: string, reason: string): boolean;
 }
 
+/** The rooms as HTTP sees them. */
+export interface RoomsService {
+  /** Takes a WebSocket to `SIGNALING_PATH`, or refuses its handshake. Never throws. */
+  upgrade(request: IncomingMessage, socket: Socket, head: Buffer): void;
+  rooms(): readonly RoomInfo[];
+  readonly figures: { readonly sockets: number; readonly rooms: number; readonly messages: number; readonly refused: number };
+}
+
+/** A room; times in milliseconds since 1970. */
+export type RoomInfo = {
+  readonly vhost: string;
+  readonly name: string;
+  readonly since: number;
+  readonly participants: readonly {
+    readonly display: string;
+    /** They say that they publish. */
+    readonly publishing: boolean;
+    readonly since: number;
+    readonly address: string;
+  }[];
+};
+
+/** Where signaling is found, as a path. */
+export const SIGNALING_PATH = "/sig/v1/rtc";
+
 /** Everything the HTTP listeners need. */
 export type HttpServices = {
   /** Undefined while WebRTC is switched off or cannot run here; `rtcUnavailable` then says why. */
   readonly rtc: RtcService | undefined;
   /** One sentence for people, shown in the 503. */
   readonly rtcUnavailable?: string;
+  /** Undefined while rooms are switched off. */
+  readonly rooms?: RoomsService;
   readonly hub: Pick<Hub, "streams" | "clients" | "find" | "play" | "totals">;
   /** As configured now. */
   readonly vhosts: () => readonly ApiVhost[];

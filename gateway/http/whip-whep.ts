@@ -8,11 +8,10 @@ import { createHash } from "node:crypto";
 import type { IncomingMessage } from "node:http";
 
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-
+import type { RateLimit } from "../hub/rate-limit.js";
 import { Refusal } from "../media/errors.js";
 import { parseOfferQuery } from "./offer-query.js";
 import { HttpProblem, sendProblem } from "./problem.js";
-import type { RateLimit } from "./rate-limit.js";
 import { readBody } from "./request-body.js";
 import type { HttpLog, RtcService, SessionOffer } from "./services.js";
 

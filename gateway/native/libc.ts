@@ -63,7 +63,7 @@ const DECLARATIONS = [
   "int getsockopt(int fd, int level, int name, void *value, void *len)",
   "int close(int fd)",
   "int sendmmsg(int fd, uintptr_t messages, unsigned int count, int flags)",
-  "ssize_t send(int fd, uintptr_t bytes, size_t length, int flags)",
+  "int64_t send(int fd, uintptr_t bytes, size_t length, int flags)",
 ];
 
 // Linux's numbers, the same on all of the architectures above (mips, sparc and parisc differ).

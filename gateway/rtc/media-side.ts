@@ -34,3 +34,14 @@ export type MediaStatistics = {
   /** Times that a viewer over TCP was too slow and fell forward to another key frame. */
   readonly falls?: number;
 };
+
+/** What a connectivity check carries. */
+export const NO_MEDIA: MediaSide = {
+  start() {},
+  rtp() {},
+  rtcp() {},
+  onTimeout() {},
+  nextTimeout: () => Number.POSITIVE_INFINITY,
+  close() {},
+  statistics: () => ({ rtt_ms: 0, loss: 0, nacks: 0, plis: 0, bitrate: 0, packets: 0, bytes: 0, resent: 0, dropped: 0 }),
+};

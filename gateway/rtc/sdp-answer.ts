@@ -46,7 +46,8 @@ export type Negotiated = {
   readonly audio: NegotiatedTrack | undefined;
   readonly video: NegotiatedTrack | undefined;
   readonly remote: IceCredentials;
-  readonly fingerprint: Fingerprint;
+  /** Undefined for a connectivity check, which never gets further than ICE. */
+  readonly fingerprint: Fingerprint | undefined;
   /** Our role. */
   readonly dtlsRole: "passive" | "active";
 };
@@ -125,6 +126,24 @@ export function answerPublish(offer: Offer, codecs: PublishCodecs, options: Answ
   return answer(offer, "recvonly", choose, options);
 }
 
+/** True for the offer of a connectivity check: nothing in it could ever be encrypted. */
+export function isBareOffer(offer: Offer): boolean {
+  return offer.media.every((media) => media.fingerprint === undefined);
+}
+
+/**
+ * Answers a connectivity check: whatever codecs are offered, since nothing will be sent.
+ *
+ * @throws Refusal `bad-request`, `unsupported`
+ */
+export function answerCheck(offer: Offer, direction: "sendonly" | "recvonly", options: AnswerOptions): Negotiated {
+  const choose = (media: OfferedMedia): Choice | undefined => {
+    const [codec] = media.codecs;
+    return codec === undefined ? undefined : { codec, formatParameters: parametersText(codec) };
+  };
+  return answer(offer, direction, choose, options, "check");
+}
+
 type Choice = {
   readonly codec: OfferedCodec;
   /** Of the answer. */
@@ -138,6 +157,7 @@ function answer(
   direction: Direction,
   choose: (media: OfferedMedia, kind: MediaKind) => Choice | undefined,
   options: AnswerOptions,
+  purpose: "media" | "check" = "media",
 ): Negotiated {
   let audio: NegotiatedTrack | undefined;
   let video: NegotiatedTrack | undefined;
@@ -172,7 +192,8 @@ function answer(
       "SDP: nothing offered can be used: the offer and the stream have no kind of media in common",
     );
   }
-  if (transport.fingerprint === undefined) refuse("no fingerprint of sha-256, sha-384 or sha-512 is offered");
+  const { fingerprint } = transport;
+  if (fingerprint === undefined && purpose === "media") refuse("no fingerprint of sha-256, sha-384 or sha-512 is offered");
   const text = [
     "v=0",
     `o=- ${options.sessionId} 2 IN IP4 0.0.0.0`,
@@ -192,7 +213,7 @@ function answer(
     audio,
     video,
     remote: { usernameFragment: ownText(transport.usernameFragment), password: ownText(transport.password) },
-    fingerprint: { algorithm: transport.fingerprint.algorithm, value: ownText(transport.fingerprint.value) },
+    fingerprint: fingerprint === undefined ? undefined : { algorithm: fingerprint.algorithm, value: ownText(fingerprint.value) },
     dtlsRole: dtlsRoleFor(transport, options),
   };
 }

@@ -11,19 +11,21 @@ import type { Hub, PacketLane, Peer, Play, Publication, Source, StreamName } fro
 import { Refusal } from "../media/errors.js";
 import type { DtlsContext, Endpoint } from "../native/types.js";
 import { candidatesFor, checkVhost, chooseCredentials, type RtcOffer } from "./admission.js";
-import { withTransports } from "./candidates.js";
+import { type Transports, withTransports } from "./candidates.js";
 import type { EgressStatistics } from "./egress.js";
 import { FanOut } from "./fan-out.js";
-import type { MediaSide } from "./media-side.js";
+import { type MediaSide, NO_MEDIA } from "./media-side.js";
 import type { RtcMachine, RtcNetwork } from "./network.js";
 import { Publisher } from "./publisher.js";
 import { type Offer, parseOffer } from "./sdp.js";
 import {
   type AnswerOptions,
+  answerCheck,
   answerPlay,
   answerPublish,
   type Candidate,
   type IceCredentials,
+  isBareOffer,
   type Negotiated,
   type NegotiatedTrack,
   ownText,
@@ -61,7 +63,8 @@ export type RtcAnswer = { readonly id: string; readonly sdp: string };
 /** What a session is connected to within the gateway: the stream it plays or publishes. */
 type Role =
   | { readonly role: "viewer"; readonly play: Play; readonly fanOut: FanOut; readonly viewer: Viewer }
-  | { readonly role: "publisher"; readonly publication: Publication };
+  | { readonly role: "publisher"; readonly publication: Publication }
+  | { readonly role: "check" };
 type Attachment = Role & {
   readonly name: StreamName;
   /** What an ICE restart is answered with. */
@@ -77,6 +80,9 @@ type Admitted = {
   readonly offer: Offer;
   readonly network: RtcNetwork;
   readonly answer: AnswerOptions;
+  /** `check`: the client chose our ICE credentials and offers nothing that could be encrypted, so this ends with ICE. */
+  readonly purpose: "media" | "check";
+  readonly echoesUsername: boolean;
   readonly stunTimeout: number;
 };
 
@@ -136,7 +142,8 @@ export class RtcServer implements SessionOwner {
 
   /** The TCP port in use; undefined: none. */
   get tcpPort(): number | undefined {
-    return this.#network?.tcp?.port;
+    const tcp = this.#network?.tcp;
+    return tcp === undefined ? undefined : (tcp.port ?? this.#config.rtcServer.tcp.listen[0]?.port);
   }
 
   get sessionCount(): number {
@@ -213,6 +220,7 @@ export class RtcServer implements SessionOwner {
 
   async #play(offer: RtcOffer): Promise<RtcAnswer> {
     const admitted = await this.#admit(offer);
+    if (admitted.purpose === "check") return this.#openCheck(admitted, "sendonly");
     const { id, peer, network } = admitted;
     let session: RtcSession | undefined;
     const play = await this.#pend(
@@ -252,6 +260,7 @@ export class RtcServer implements SessionOwner {
 
   async #publish(offer: RtcOffer): Promise<RtcAnswer> {
     const admitted = await this.#admit(offer);
+    if (admitted.purpose === "check") return this.#openCheck(admitted, "recvonly");
     const { id, peer } = admitted;
     // Before the hub is asked: an offer that cannot be answered must not push another publisher out.
     const negotiated = answerPublish(admitted.offer, publishCodecs(offer.videoCodec, offer.audioCodec), admitted.answer);
@@ -285,6 +294,15 @@ export class RtcServer implements SessionOwner {
       publication.end(error instanceof Error ? error.message : String(error));
       throw error;
     }
+  }
+
+  /** A session that the stream never hears of: whoever made it can prove that checks reach the media sockets, and no more. */
+  #openCheck(admitted: Admitted, direction: "sendonly" | "recvonly"): RtcAnswer {
+    const checks = [...this.#attachments.values()].filter(({ role }) => role === "check").length;
+    if (checks >= MAX_CHECKS) throw new Refusal("overloaded", `${checks} connectivity checks are under way`);
+    const negotiated = answerCheck(admitted.offer, direction, admitted.answer);
+    this.#open(admitted, negotiated, NO_MEDIA, { role: "check" });
+    return { id: admitted.id, sdp: negotiated.answer };
   }
 
   /** Ends every session with a goodbye, then the sockets. Nothing new is let in. */
@@ -331,7 +349,7 @@ export class RtcServer implements SessionOwner {
       attachment.fanOut.remove(attachment.viewer);
       this.#release(attachment.fanOut);
       attachment.play.end(reason);
-    } else {
+    } else if (attachment.role === "publisher") {
       attachment.publication.end(reason);
     }
     const fields = { session: shownId(session.id), stream: displayName(attachment.name), peer: session.peer, reason };
@@ -371,10 +389,11 @@ export class RtcServer implements SessionOwner {
     const limit = this.#options.maxSessions ?? 5_000;
     if (this.#table.size + this.#pending >= limit) throw new Refusal("overloaded", `all ${limit} WebRTC sessions are taken`);
     const parsed = parseOffer(offer.sdp);
+    const isCheck = offer.iceUsernameFragment !== undefined && offer.icePassword !== undefined;
+    if (isCheck) this.#endEarlierCheck(offer.iceUsernameFragment, offer.icePassword);
     const ice = chooseCredentials(offer, (fragment) => this.#table.hasFragment(fragment));
-    const { protocol } = this.#config.rtcServer;
     const gathered = await candidatesFor(offer, this.#config, this.#options.machine, network.port);
-    const candidates = withTransports(gathered, protocol, network.port, network.tcp?.port);
+    const candidates = withTransports(gathered, this.#transports(network));
     const { rtc } = vhostFor(this.#config, offer.name.vhost);
     const id = randomBytes(18).toString("base64url");
     const { address, parameters, pageUrl } = offer;
@@ -397,8 +416,24 @@ export class RtcServer implements SessionOwner {
         twcc: rtc.twcc,
         newSsrc: () => newSsrc(used),
       },
+      purpose: isCheck && isBareOffer(parsed) ? "check" : "media",
+      echoesUsername: isCheck,
       stunTimeout: rtc.stunTimeout,
     };
+  }
+
+  /** Checks are repeated with the same words from a shell: the earlier one must not stand in the way for its half minute. */
+  #endEarlierCheck(usernameFragment: string, password: string): void {
+    const earlier = this.#table.ofFragment(usernameFragment);
+    if (earlier === undefined || earlier.state === "connected" || earlier.ice.local.password !== password) return;
+    earlier.close(this.#clock.now(), "the same credentials were asked for again");
+  }
+
+  #transports({ port }: RtcNetwork): Transports {
+    const { protocol, ipFamily: family, listen, tcp } = this.#config.rtcServer;
+    const { tcpPort } = this;
+    const streams = tcpPort === undefined ? undefined : { listen: tcp.listen, port: tcpPort };
+    return { protocol, family, udp: { listen, port }, tcp: streams };
   }
 
   /** Counts an offer among the sessions while the hub and its gates think about it. */
@@ -417,7 +452,7 @@ export class RtcServer implements SessionOwner {
   }
 
   #open(admitted: Admitted, negotiated: Negotiated, media: MediaSide, role: Role): RtcSession {
-    const { id, name, peer, answer, network, stunTimeout } = admitted;
+    const { id, name, peer, answer, network, echoesUsername, stunTimeout } = admitted;
     const { remote, fingerprint, dtlsRole, bundle } = negotiated;
     const session = new RtcSession(this.#clock.now(), {
       id,
@@ -428,6 +463,7 @@ export class RtcServer implements SessionOwner {
       dtls: this.#dtls,
       egress: network.egress,
       createReceiver: (keys) => this.#options.machine.createReceiver(keys),
+      echoesUsername,
       stunTimeout,
       owner: this,
     });
@@ -496,4 +532,5 @@ function newSsrc(used: Set<number>): number {
 }
 
 const STREAM_ID = "sluice";
-const ACTIONS = { viewer: "play", publisher: "publish" } as const;
+const ACTIONS = { viewer: "play", publisher: "publish", check: "check" } as const;
+const MAX_CHECKS = 100; // each lives for half a minute at most

@@ -42,6 +42,10 @@ export class SessionTable {
     return this.#byFragment.has(usernameFragment);
   }
 
+  ofFragment(usernameFragment: string): RtcSession | undefined {
+    return this.#byFragment.get(usernameFragment);
+  }
+
   add(session: RtcSession): void {
     this.#byId.set(session.id, session);
     for (const fragment of session.localFragments) this.#byFragment.set(fragment, session);

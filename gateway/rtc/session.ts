@@ -29,6 +29,8 @@ export type SessionOptions = {
   readonly dtls: DtlsContext;
   readonly egress: Egress;
   readonly createReceiver: (keys: SrtpKeys) => SrtpReceiver;
+  /** The client chose our ICE credentials: responses to its checks carry its user name. Default false. */
+  readonly echoesUsername?: boolean;
   /** Milliseconds without any authenticated packet after which the session ends. */
   readonly stunTimeout: number;
   readonly owner: SessionOwner;
@@ -85,7 +87,7 @@ export class RtcSession {
     this.#options = options;
     this.#lastHeard = now;
     this.#consentDue = now + Math.min(options.stunTimeout, CONNECT_TIMEOUT);
-    this.ice = new IceLiteAgent(options.ice, options.negotiated.remote.usernameFragment);
+    this.ice = new IceLiteAgent(options.ice, options.negotiated.remote.usernameFragment, options.echoesUsername);
     this.localFragments = this.ice.localFragments;
   }
 
@@ -156,6 +158,11 @@ export class RtcSession {
     return this.state === "closed" || now - this.#lastHeard >= SILENCE;
   }
 
+  /** True for a connectivity check, which has ICE and nothing else. */
+  get isCheck(): boolean {
+    return this.#options.negotiated.fingerprint === undefined;
+  }
+
   /** Figures for the API. */
   statistics(): Readonly<Record<string, unknown>> {
     const { selected } = this.ice;
@@ -184,7 +191,7 @@ export class RtcSession {
     this.#lastFrom = from;
     if (ice.forgotten !== undefined) this.#options.owner.onAddressGone(this, ice.forgotten);
     if (ice.knows(from)) this.#options.owner.onAddress(this, from);
-    if (this.#dtls === undefined && !this.#openDtls(now)) return;
+    if (this.#dtls === undefined && !this.isCheck && !this.#openDtls(now)) return;
     if (this.state === "new") this.state = "ice";
     if (verdict !== "selected") return;
     this.#port?.setRemote(from);
@@ -200,10 +207,12 @@ export class RtcSession {
   /** @returns false when the session has ended: OpenSSL has no room for one more association */
   #openDtls(now: number): boolean {
     const { dtls, egress, negotiated } = this.#options;
+    const { dtlsRole, fingerprint } = negotiated;
+    if (fingerprint === undefined) return true;
     try {
       this.#dtls = dtls.create({
-        role: negotiated.dtlsRole,
-        peerFingerprint: negotiated.fingerprint,
+        role: dtlsRole,
+        peerFingerprint: fingerprint,
         send: (datagram) => {
           const to = this.ice.selected ?? this.#lastFrom;
           if (to !== undefined) egress.sendPlain(datagram, to);
@@ -297,7 +306,8 @@ export class RtcSession {
           ice: "no pair was nominated",
           dtls: "the DTLS handshake did not end",
         };
-        this.close(now, reasons[this.state as "new" | "ice" | "dtls"]);
+        const isOver = this.isCheck && this.state !== "new";
+        this.close(now, isOver ? "the connectivity check is over" : reasons[this.state as "new" | "ice" | "dtls"]);
         return true;
       }
       this.#consentDue = limit;

@@ -8,7 +8,13 @@ import { createSrtpReceiver } from "../native/srtp.js";
 import { openUdpSockets } from "../native/udp.js";
 import { createEgress } from "./egress-create.js";
 import type { RtcMachine } from "./network.js";
+import { NameResolver } from "./resolver.js";
 import { TcpConnections } from "./tcp-connections.js";
+
+const resolver = new NameResolver({
+  lookup: async (name) => (await lookup(name, { all: true })).map(({ address }) => address),
+  now: () => performance.now(),
+});
 
 export const systemMachine: RtcMachine = {
   async openNetwork({ listen, family, onDatagram, tcp: streams }) {
@@ -37,11 +43,5 @@ export const systemMachine: RtcMachine = {
     }
     return addresses;
   },
-  async resolve(name) {
-    try {
-      return (await lookup(name, { all: true })).map(({ address }) => address);
-    } catch {
-      return []; // a name that does not resolve is no candidate
-    }
-  },
+  resolve: (name) => resolver.resolve(name),
 };

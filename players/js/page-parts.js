@@ -136,9 +136,44 @@ function endpoint(candidate) {
   return `${address.includes(":") ? `[${address}]` : address}:${port ?? "?"}`;
 }
 
+/** Fills the lists `camera` and `microphone`. Names come from the system, once it has allowed a first device: they are only ever text. */
+export function fillDevices({ cameras, microphones }) {
+  for (const [id, devices, word] of [
+    ["camera", cameras, "Camera"],
+    ["microphone", microphones, "Microphone"],
+  ]) {
+    const select = element(id);
+    const before = select.value;
+    const named = devices.map(({ deviceId, label }, index) => new Option(label || `${word} ${index + 1}`, deviceId));
+    select.replaceChildren(new Option("Default", ""), ...named, new Option("None", "none"));
+    select.value = [...select.options].some(({ value }) => value === before) ? before : "";
+  }
+}
+
 /** Loudness is heard in decibels: 60 of them span the meter. @param {number | undefined} level 0 to 1 */
 export function showMeter(level) {
   const shown = level > 0 ? Math.max(0, 1 + (20 * Math.log10(level)) / 60) : 0;
   element("level").style.transform = `scaleX(${shown.toFixed(3)})`;
   element("meter").setAttribute("aria-label", level === undefined ? "no sound" : `${Math.round(shown * 100)} percent`);
+}
+
+/** Copies, or says that it cannot: there is no clipboard without https. */
+export async function copyText(text, button, select) {
+  const label = button.dataset.label ?? button.textContent;
+  button.dataset.label = label;
+  try {
+    await navigator.clipboard.writeText(text);
+    button.textContent = "Copied";
+  } catch {
+    if (select !== undefined) {
+      window.getSelection().selectAllChildren(select); // one key copies it
+      button.textContent = "Selected";
+    } else {
+      button.textContent = text;
+      return;
+    }
+  }
+  setTimeout(() => {
+    button.textContent = label;
+  }, 1_500);
 }

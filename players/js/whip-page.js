@@ -8,6 +8,7 @@ import {
   element,
   emptyFigures,
   explainSession,
+  fillDevices,
   fpsText,
   lossText,
   millisecondsText,
@@ -241,19 +242,8 @@ function fillCodecs(wanted) {
   select.value = known?.value ?? "";
 }
 
-/** Names come from the system, once it has allowed a first device: they are only ever text. */
 async function showDevices() {
-  const { cameras, microphones } = await listDevices();
-  for (const [id, devices, word] of [
-    ["camera", cameras, "Camera"],
-    ["microphone", microphones, "Microphone"],
-  ]) {
-    const select = element(id);
-    const before = select.value;
-    const named = devices.map(({ deviceId, label }, index) => new Option(label || `${word} ${index + 1}`, deviceId));
-    select.replaceChildren(new Option("Default", ""), ...named, new Option("None", "none"));
-    select.value = [...select.options].some(({ value }) => value === before) ? before : "";
-  }
+  fillDevices(await listDevices());
 }
 
 function showWatchLinks() {
