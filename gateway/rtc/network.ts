@@ -36,6 +36,8 @@ export interface RtcNetwork {
   readonly egress: Egress;
   /** Undefined when no TCP was asked for. */
   readonly tcp?: RtcStreams | undefined;
+  /** `10.0.0.5:8000`: where a datagram from there arrived; empty when unknown. */
+  localAddress?(endpoint: Endpoint): string;
   close(): Promise<void>;
 }
 

@@ -77,8 +77,7 @@ export class TcpConnections {
     this.statistics.accepted++;
     socket.setNoDelay(true);
     const path = this.#options.paths.open(socket);
-    const address = remoteAddress.startsWith("::ffff:") && remoteAddress.includes(".") ? remoteAddress.slice(7) : remoteAddress;
-    const endpoint = { socket: path.number, address, port: remotePort };
+    const endpoint = { socket: path.number, address: plainAddress(remoteAddress), port: remotePort };
     const connection = new TcpConnection(socket, path, endpoint, this.#options.onDatagram);
     this.#connections.set(path.number, connection);
     this.#strangers.add(connection.endpoint.address, connection)?.destroy();
@@ -90,6 +89,11 @@ export class TcpConnections {
       if (this.#connections.size === 0) this.#stopSweeping();
     });
     this.#sweep ??= setInterval(() => this.#sweepNow(), SWEEP_INTERVAL).unref();
+  }
+
+  /** `10.0.0.5:8000`: our side of a connection; empty when there is none. */
+  localAddress(number: number): string {
+    return this.#connections.get(number)?.localAddress ?? "";
   }
 
   /** A signed check has come over the connection. */
@@ -169,6 +173,12 @@ class TcpConnection {
     socket.on("end", () => this.end());
   }
 
+  get localAddress(): string {
+    const { localAddress = "", localPort = 0 } = this.#socket;
+    const address = plainAddress(localAddress);
+    return address.includes(":") ? `[${address}]:${localPort}` : `${address}:${localPort}`;
+  }
+
   get lag(): number {
     return this.#path.lag;
   }
@@ -201,6 +211,11 @@ class TcpConnection {
     this.#hasBegun = looksLikeIce(head) === "yes";
     return this.#hasBegun;
   }
+}
+
+/** A listener of both families sees IPv4 addresses as IPv6 ones (RFC 4291 section 2.5.5.2). */
+function plainAddress(address: string): string {
+  return address.startsWith("::ffff:") && address.includes(".") ? address.slice(7) : address;
 }
 
 const MAX_CONNECTIONS = 10_000; // two for each session that there may be
