@@ -49,6 +49,8 @@ export class Outgoing {
   readonly transportCc: TransportCcSender | undefined;
   packets = 0;
   bytes = 0;
+  /** When the first packet of media went out; -1 before. */
+  mediaAt = -1;
   /** Packets that found the send queue full. */
   dropped = 0;
   /** Playout delay that is said once the viewer is live. */
@@ -66,6 +68,11 @@ export class Outgoing {
 
   get isOpen(): boolean {
     return this.#port !== undefined;
+  }
+
+  /** Milliseconds that the oldest of what the viewer has not taken has waited (TCP only). */
+  get lag(): number {
+    return this.#port?.lag ?? 0;
   }
 
   open(port: EgressPort): void {
@@ -106,6 +113,7 @@ export class Outgoing {
     sender.sent(packet.payload.length, timestamp);
     if (cc !== undefined) cc.sent(now, size);
     this.#count(size);
+    if (this.mediaAt === -1 && size > 0) this.mediaAt = now;
     return size;
   }
 
