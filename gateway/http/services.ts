@@ -54,6 +54,12 @@ export interface RtcService {
    * @throws Refusal `bad-request`, `not-found`; nothing has changed then
    */
   updateIce(id: string, fragment: string, intent: "candidates" | "restart"): string | undefined;
+  /**
+   * How far a session has come, where it stopped and why, as it is shown in JSON; also for a while after its end.
+   *
+   * @returns undefined when there is no such session
+   */
+  diagnosis(id: string): object | undefined;
   /** Ends ICE and DTLS and frees everything. @returns false when there is no such session */
   closeSession(id: string, reason: string): boolean;
 }
