@@ -3,8 +3,12 @@
 import { codecName, playAnyhow, whyRefused } from "./media-parts.js";
 import { sleep } from "./timing.js";
 
-/** Seconds behind the delay aimed at, from which the viewer jumps: a page that slept. Less is caught up by faster play. */
+/** Seconds over the delay aimed at: from which the viewer plays faster, until when, and from which it jumps (a page that slept). */
+const TOO_FAR = 0.7;
+const NEAR = 0.3;
 const JUMP = 4;
+/** Speed while catching up; the ear hardly notices it. */
+const FASTER = 1.1;
 /** Milliseconds without a picture's progress before it is called stalled. */
 const STALL = 2_000;
 /** Milliseconds for a first picture, once the gateway has answered. */
@@ -147,7 +151,7 @@ export class HlsClient extends EventTarget {
 const CONFIG = {
   enableWorker: false, // a worker would be made of a text, which the pages' security policy forbids
   lowLatencyMode: true,
-  maxLiveSyncPlaybackRate: 1.1, // speed while catching up; the ear hardly notices it
+  maxLiveSyncPlaybackRate: 1, // no catching up by itself: it would speed up and slow down with every part
   liveDurationInfinity: true,
   backBufferLength: 10,
   maxBufferLength: 20,
@@ -173,7 +177,8 @@ function openByLibrary(video, url, end, track, library) {
     details = data.details;
   });
   hls.on(Events.BUFFER_CODECS, (_event, tracks) => {
-    const names = Object.values(tracks).flatMap((track) => (track?.codec ?? "").split(","));
+    const { video, audio, audiovideo } = tracks;
+    const names = [video, audio, audiovideo].flatMap((track) => (track?.codec ?? "").split(","));
     codecs = names.map(codecName).filter(Boolean).join(" + ") || undefined;
   });
   hls.on(Events.FRAG_LOADED, (_event, { payload }) => {
@@ -197,7 +202,10 @@ function openByLibrary(video, url, end, track, library) {
     stayLive() {
       const position = hls.liveSyncPosition;
       const behind = hls.latency - (hls.targetLatency ?? Number.POSITIVE_INFINITY);
-      if (!video.paused && position !== null && behind > JUMP) video.currentTime = position;
+      if (video.paused || position === null) return;
+      if (behind > JUMP) video.currentTime = position;
+      else if (behind > TOO_FAR) video.playbackRate = FASTER;
+      else if (behind < NEAR) video.playbackRate = 1;
     },
     figures() {
       const level = hls.levels?.[hls.currentLevel] ?? hls.levels?.[0];
