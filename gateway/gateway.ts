@@ -16,10 +16,12 @@ import { type BridgeLog, FixedWorkSlots, type WorkSlots } from "./bridge/types.j
 import { type AccessAction, isAllowed } from "./config/access.js";
 import { type Config, type VhostConfig, vhostFor } from "./config/config.js";
 import { loadConfig } from "./config/load.js";
+import { HlsDisk } from "./hls/disk.js";
+import { describeSegment } from "./hls/segment-event.js";
 import { HlsService } from "./hls/service.js";
+import { type CertificateSections, Certificates } from "./http/certificates.js";
 import { Hooks } from "./http/hooks.js";
-import { readCredentials } from "./http/listener.js";
-import { HttpServer } from "./http/server.js";
+import { type HttpOptions, HttpServer, isHttpAddress } from "./http/server.js";
 import type { HttpServices } from "./http/services.js";
 import { type HubVhost, LiveHub } from "./hub/hub.js";
 import { displayName, shownId } from "./hub/names.js";
@@ -28,6 +30,7 @@ import { Refusal } from "./media/errors.js";
 import { NativeUnavailable } from "./native/library.js";
 import { RtcServer } from "./rtc/server.js";
 import { systemMachine } from "./rtc/system-machine.js";
+import { looksLikeIce } from "./rtc/tcp-framing.js";
 import { RtmpServer } from "./rtmp/server.js";
 import { SignalingServer } from "./signaling/server.js";
 import { SystemClock } from "./system-clock.js";
@@ -74,9 +77,11 @@ export class Gateway extends EventEmitter<GatewayEvents> {
   readonly #hub: LiveHub;
   readonly #hooks: Hooks;
   readonly #hls: HlsService;
+  readonly #hlsDisk: HlsDisk;
   readonly #serverId = `vid-${randomBytes(4).toString("hex")}`;
   readonly #serviceId = randomBytes(4).toString("hex");
   #config: Config;
+  readonly #certificates: Certificates;
   #state: "new" | "running" | "closed" = "new";
   #transcoders: FfmpegTranscoders | undefined;
   #slots: WorkSlots | undefined;
@@ -91,6 +96,8 @@ export class Gateway extends EventEmitter<GatewayEvents> {
     super();
     this.#config = options.config ?? loadConfig({ file: PACKAGED_CONFIG, environment: {} }).config;
     this.#log = options.log ?? pino({ level: this.#config.logLevel });
+    const { dataDir } = this.#config;
+    this.#certificates = new Certificates({ sections: sectionsOf(this.#config), dataDir, log: this.#log });
     this.#hooks = new Hooks({
       vhost: (name) => vhostFor(this.#config, name),
       clock: this.#clock,
@@ -109,12 +116,22 @@ export class Gateway extends EventEmitter<GatewayEvents> {
       converter: (stream, lane) => this.#converterFor(stream, lane),
       onEvent: (event) => this.#onHubEvent(event),
     });
+    this.#hlsDisk = new HlsDisk({
+      settings: (name) => this.#servedVhost(name)?.hls,
+      clock: this.#clock,
+      log: this.#log,
+      onSegment: (packaged, segment, file) => {
+        const { name, publisher } = packaged.stream;
+        this.#hooks.onSegment(name, publisher, () => describeSegment(packaged, segment, file, process.cwd()));
+      },
+    });
     this.#hls = new HlsService({
       hub: this.#hub,
       clock: this.#clock,
       log: this.#log,
       vhost: (name) => this.#servedVhost(name),
       randomBytes,
+      listener: this.#hlsDisk,
     });
   }
 
@@ -171,8 +188,10 @@ export class Gateway extends EventEmitter<GatewayEvents> {
       "maxConnections",
       "dataDir",
     ] as const;
-    const changed = fixed.filter((name) => !isDeepStrictEqual(config[name], this.#config[name]));
+    const [before, after] = [withoutCertificates(this.#config), withoutCertificates(config)];
+    const changed = fixed.filter((name) => !isDeepStrictEqual(after[name], before[name]));
     this.#config = config;
+    void this.#certificates.reload(sectionsOf(config));
     this.#rtc?.configure(config);
     this.#log.level = config.logLevel;
     return changed;
@@ -186,7 +205,9 @@ export class Gateway extends EventEmitter<GatewayEvents> {
     this.#hls.close();
     // Signaling says goodbye before the listeners stop: its sockets are theirs.
     await Promise.all([this.#rtmp?.close(reason), this.#signaling?.close(reason), this.#http?.close(), this.#rtc?.close(reason)]);
+    this.#certificates.close();
     await this.#transcoders?.close();
+    await this.#hlsDisk.close();
     await this.#hooks.close();
   }
 
@@ -203,6 +224,7 @@ export class Gateway extends EventEmitter<GatewayEvents> {
     if (signaling.enabled) this.#signaling = this.#makeSignaling();
     if (httpApi.enabled || httpServer.enabled || (signaling.enabled && signaling.standalone.enabled)) {
       const { whepCompat } = rtcServer;
+      const rtc = this.#rtc;
       this.#http = new HttpServer({
         ...this.#config,
         whepCompat,
@@ -210,6 +232,8 @@ export class Gateway extends EventEmitter<GatewayEvents> {
         clock: this.#clock,
         services: this.#httpServices(),
         signalingPort: signaling.standalone,
+        certificates: this.#certificates,
+        ...(rtc !== undefined && rtcServer.tcp.enabled && { other: webRtcOn(rtc, rtcServer.tcp.listen) }),
         vhost: (name) => this.#servedVhost(name),
       });
       await this.#http.start();
@@ -218,11 +242,12 @@ export class Gateway extends EventEmitter<GatewayEvents> {
   }
 
   async #openRtmp(): Promise<RtmpServer> {
-    const { listen, rtmps, maxConnections, dataDir } = this.#config;
+    const { listen, rtmps, maxConnections } = this.#config;
+    let server: RtmpServer | undefined;
     const tls = rtmps.enabled
-      ? { ...(await readCredentials("rtmps", rtmps, dataDir, this.#log)), listen: rtmps.listen }
+      ? { ...(await this.#certificates.get("rtmps", (pair) => server?.setCredentials(pair))), listen: rtmps.listen }
       : undefined;
-    const server = new RtmpServer({
+    server = new RtmpServer({
       listen,
       ...(tls !== undefined && { tls }),
       hub: this.#hub,
@@ -249,6 +274,7 @@ export class Gateway extends EventEmitter<GatewayEvents> {
         clock: this.#clock,
         log: this.#log,
         machine: systemMachine,
+        tcpListen: this.#config.rtcServer.tcp.listen.filter((address) => !isHttpAddress(address, this.#config)),
       });
       await server.start();
       this.#rtc = server;
@@ -333,6 +359,32 @@ export class Gateway extends EventEmitter<GatewayEvents> {
       this.emit(event.type, { name, peer: event.peer, reason: event.reason });
     }
   }
+}
+
+function sectionsOf({ httpApi, httpServer, rtmps }: Config): CertificateSections {
+  return { "http_api.https": httpApi.https, "http_server.https": httpServer.https, rtmps };
+}
+
+/** Key and certificate can be exchanged while the gateway runs; what else changes of a listener waits for a restart. */
+function withoutCertificates(config: Config): Config {
+  const none = { key: "", cert: "" };
+  const { httpApi, httpServer, rtmps } = config;
+  return {
+    ...config,
+    rtmps: { ...rtmps, ...none },
+    httpApi: { ...httpApi, https: { ...httpApi.https, ...none } },
+    httpServer: { ...httpServer, https: { ...httpServer.https, ...none } },
+  };
+}
+
+/** WebRTC over TCP on ports that HTTP has too. */
+function webRtcOn(rtc: RtcServer, listen: Config["rtcServer"]["tcp"]["listen"]): HttpOptions["other"] {
+  return {
+    directive: "rtc_server.tcp.listen",
+    listen,
+    recognises: looksLikeIce,
+    accept: (socket) => rtc.acceptStream(socket),
+  };
 }
 
 function hubVhost({ name, play, publish }: VhostConfig): HubVhost {

@@ -3,6 +3,7 @@
 // Who closes whom: the gateway closes the server; the server closes its sessions, then egress and sockets, then the DTLS context.
 
 import { randomBytes, randomInt } from "node:crypto";
+import type { Socket } from "node:net";
 
 import { type Config, vhostFor } from "../config/config.js";
 import type { Clock } from "../hub/clock.js";
@@ -11,6 +12,7 @@ import type { Hub, PacketLane, Peer, Play, Publication, Source, StreamName } fro
 import { Refusal } from "../media/errors.js";
 import type { DtlsContext, Endpoint } from "../native/types.js";
 import { candidatesFor, checkVhost, chooseCredentials, type RtcOffer, standingCandidates } from "./admission.js";
+import { type Transports, withTransports } from "./candidates.js";
 import { addressesOf, type Diagnosis, SessionTrace, scopeWarning } from "./diagnosis.js";
 import { DiagnosisArchive } from "./diagnosis-archive.js";
 import type { EgressStatistics } from "./egress.js";
@@ -55,6 +57,8 @@ export type RtcServerOptions = {
   readonly machine: RtcMachine;
   /** Runs the callback at the end of the present turn of the event loop. Default setImmediate. */
   readonly defer?: (callback: () => void) => void;
+  /** Of `rtc_server.tcp.listen` those to listen at; at the others connections come by `acceptStream`. Default all. */
+  readonly tcpListen?: Config["rtcServer"]["tcp"]["listen"];
   /** Sessions at one time. Default 5000. */
   readonly maxSessions?: number;
 };
@@ -127,9 +131,18 @@ export class RtcServer implements SessionOwner {
       listen: rtcServer.listen,
       family: rtcServer.ipFamily,
       onDatagram: (datagram, from) => this.#table.receive(datagram, from),
+      ...(rtcServer.tcp.enabled && {
+        tcp: {
+          listen: this.#options.tcpListen ?? rtcServer.tcp.listen,
+          onGone: (endpoint: Endpoint) => this.#table.endAddress(endpoint),
+        },
+      }),
     });
     this.#options.log.info(
-      { address: rtcServer.listen.map(({ host }) => `${host ?? "*"}:${this.port}`).join(" ") },
+      {
+        address: rtcServer.listen.map(({ host }) => `${host ?? "*"}:${this.port}`).join(" "),
+        ...(this.tcpPort !== undefined && { tcp: this.tcpPort }),
+      },
       "webrtc listens",
     );
     this.#noteCandidates();
@@ -148,6 +161,19 @@ export class RtcServer implements SessionOwner {
   /** The UDP port in use. */
   get port(): number {
     return this.#network?.port ?? 0;
+  }
+
+  /** The TCP port in use; undefined: none. */
+  get tcpPort(): number | undefined {
+    const tcp = this.#network?.tcp;
+    return tcp === undefined ? undefined : (tcp.port ?? this.#config.rtcServer.tcp.listen[0]?.port);
+  }
+
+  /** Takes a connection from a port that WebRTC shares with another protocol. */
+  acceptStream(socket: Socket): void {
+    const tcp = this.#network?.tcp;
+    if (tcp === undefined) socket.destroy();
+    else tcp.accept(socket);
   }
 
   get sessionCount(): number {
@@ -346,10 +372,12 @@ export class RtcServer implements SessionOwner {
 
   onAddress(session: RtcSession, endpoint: Endpoint): void {
     this.#table.learnAddress(session, endpoint);
+    this.#network?.tcp?.confirm(endpoint.socket);
   }
 
   onAddressGone(session: RtcSession, endpoint: Endpoint): void {
     this.#table.forgetAddress(session, endpoint);
+    this.#network?.tcp?.release(endpoint.socket);
   }
 
   localAddress(endpoint: Endpoint): string {
@@ -368,6 +396,7 @@ export class RtcServer implements SessionOwner {
     const attachment = this.#attachments.get(session.id);
     this.#attachments.delete(session.id);
     this.#flushSoon();
+    for (const { socket } of session.ice.addresses) this.#network?.tcp?.release(socket); // after the flush
     if (attachment === undefined) return;
     const diagnosis = this.#diagnose(session, attachment);
     this.#archive.add(this.#clock.now(), session.id, diagnosis);
@@ -426,7 +455,8 @@ export class RtcServer implements SessionOwner {
     const isCheck = offer.iceUsernameFragment !== undefined && offer.icePassword !== undefined;
     if (isCheck) this.#endEarlierCheck(offer.iceUsernameFragment, offer.icePassword);
     const ice = chooseCredentials(offer, (fragment) => this.#table.hasFragment(fragment));
-    const candidates = await candidatesFor(offer, this.#config, this.#options.machine, network.port);
+    const gathered = await candidatesFor(offer, this.#config, this.#options.machine, network.port);
+    const candidates = withTransports(gathered, this.#transports(network));
     const { rtc } = vhostFor(this.#config, offer.name.vhost);
     const id = randomBytes(18).toString("base64url");
     const { address, parameters, pageUrl } = offer;
@@ -461,6 +491,13 @@ export class RtcServer implements SessionOwner {
     const earlier = this.#table.ofFragment(usernameFragment);
     if (earlier === undefined || earlier.state === "connected" || earlier.ice.local.password !== password) return;
     earlier.close(this.#clock.now(), "the same credentials were asked for again");
+  }
+
+  #transports({ port }: RtcNetwork): Transports {
+    const { protocol, ipFamily: family, listen, tcp } = this.#config.rtcServer;
+    const { tcpPort } = this;
+    const streams = tcpPort === undefined ? undefined : { listen: tcp.listen, port: tcpPort };
+    return { protocol, family, udp: { listen, port }, tcp: streams };
   }
 
   /** Counts an offer among the sessions while the hub and its gates think about it. */
