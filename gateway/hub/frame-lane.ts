@@ -33,6 +33,11 @@ export class LiveFrameLane implements FrameLane {
     return this.#sinks.size;
   }
 
+  get isAwaited(): boolean {
+    for (const sink of this.#sinks) if (sink.isPatient !== true) return true;
+    return false;
+  }
+
   add(sink: Sink<Frame>): void {
     this.#sinks.add(sink);
     this.#onDemand(this.#sinks.size);
@@ -40,6 +45,12 @@ export class LiveFrameLane implements FrameLane {
 
   remove(sink: Sink<Frame>): void {
     if (this.#sinks.delete(sink)) this.#onDemand(this.#sinks.size);
+  }
+
+  dismiss(reason: string): void {
+    if (this.#sinks.size === 0) return;
+    this.#closeSinks(reason);
+    this.#onDemand(0);
   }
 
   write(frame: Frame): void {
@@ -60,9 +71,13 @@ export class LiveFrameLane implements FrameLane {
   }
 
   close(reason: string): void {
+    this.reset();
+    this.#closeSinks(reason);
+  }
+
+  #closeSinks(reason: string): void {
     const sinks = [...this.#sinks];
     this.#sinks.clear();
-    this.reset();
     for (const sink of sinks) sink.close(reason);
   }
 

@@ -3,6 +3,7 @@
 // Who closes whom: the gateway closes the server; the server closes its sessions, then egress and sockets, then the DTLS context.
 
 import { randomBytes, randomInt } from "node:crypto";
+import type { Socket } from "node:net";
 
 import { type Config, type ListenAddress, vhostFor } from "../config/config.js";
 import type { Clock } from "../hub/clock.js";
@@ -56,6 +57,8 @@ export type RtcServerOptions = {
   readonly machine: RtcMachine;
   /** Runs the callback at the end of the present turn of the event loop. Default setImmediate. */
   readonly defer?: (callback: () => void) => void;
+  /** Of `rtc_server.tcp.listen` those to listen at; at the others connections come by `acceptStream`. Default all. */
+  readonly tcpListen?: Config["rtcServer"]["tcp"]["listen"];
   /** Sessions at one time. Default 5000. */
   readonly maxSessions?: number;
 };
@@ -129,7 +132,10 @@ export class RtcServer implements SessionOwner {
       family: rtcServer.ipFamily,
       onDatagram: (datagram, from) => this.#table.receive(datagram, from),
       ...(rtcServer.tcp.enabled && {
-        tcp: { listen: rtcServer.tcp.listen, onGone: (endpoint: Endpoint) => this.#table.endAddress(endpoint) },
+        tcp: {
+          listen: this.#options.tcpListen ?? rtcServer.tcp.listen,
+          onGone: (endpoint: Endpoint) => this.#table.endAddress(endpoint),
+        },
       }),
     });
     this.#options.log.info(
@@ -161,6 +167,13 @@ export class RtcServer implements SessionOwner {
   get tcpPort(): number | undefined {
     const tcp = this.#network?.tcp;
     return tcp === undefined ? undefined : (tcp.port ?? this.#config.rtcServer.tcp.listen[0]?.port);
+  }
+
+  /** Takes a connection from a port that WebRTC shares with another protocol. */
+  acceptStream(socket: Socket): void {
+    const tcp = this.#network?.tcp;
+    if (tcp === undefined) socket.destroy();
+    else tcp.accept(socket);
   }
 
   get sessionCount(): number {
