@@ -75,6 +75,7 @@ export class PackagedStream implements Sink<Frame>, SegmenterOutput {
   #full: Playlist | undefined;
   #delta: Playlist | undefined;
   #trouble: string | undefined;
+  #lastAsked = Number.NEGATIVE_INFINITY;
 
   constructor(options: PackagedStreamOptions) {
     const { stream, clock, settings, token, after } = options;
@@ -110,6 +111,16 @@ export class PackagedStream implements Sink<Frame>, SegmenterOutput {
 
   get state(): "new" | "running" | "ended" | "disposed" {
     return this.#state;
+  }
+
+  /** Nobody has asked for anything for a while. */
+  get isIdle(): boolean {
+    return this.#clock.now() - this.#lastAsked > IDLE;
+  }
+
+  /** Somebody asks for something of it. */
+  touch(): void {
+    this.#lastAsked = this.#clock.now();
   }
 
   /** Why nothing can be packaged, or what is left out. */
@@ -386,4 +397,5 @@ function expectation(stream: Stream, kind: "audio" | "video"): Expectation {
 const NOTE = "hls";
 const CAN_SKIP_UNTIL = 6; // target durations: the least that section 4.4.3.8 allows
 const MAX_AHEAD_SEGMENTS = 2; // section 6.2.5.2
+const IDLE = 15_000; // ms
 const WATCH_INTERVAL = 500; // ms
