@@ -58,6 +58,9 @@ export type WaitOutcome = "done" | "ended" | "late";
 
 type Waiter = { readonly isDone: () => boolean; readonly answer: (outcome: WaitOutcome) => void; readonly deadline: number };
 
+/** Milliseconds for which a viewer counts as present after it asked for a playlist: longer than any waits in between. */
+const ATTENTION = 30_000;
+
 export class PackagedStream implements Sink<Frame>, SegmenterOutput {
   readonly stream: Stream;
   readonly token: string;
@@ -75,7 +78,8 @@ export class PackagedStream implements Sink<Frame>, SegmenterOutput {
   #full: Playlist | undefined;
   #delta: Playlist | undefined;
   #trouble: string | undefined;
-  #lastAsked = Number.NEGATIVE_INFINITY;
+  /** When a playlist was last asked for. */
+  #askedAt = Number.NEGATIVE_INFINITY;
 
   constructor(options: PackagedStreamOptions) {
     const { stream, clock, settings, token, after } = options;
@@ -111,16 +115,6 @@ export class PackagedStream implements Sink<Frame>, SegmenterOutput {
 
   get state(): "new" | "running" | "ended" | "disposed" {
     return this.#state;
-  }
-
-  /** Nobody has asked for anything for a while. */
-  get isIdle(): boolean {
-    return this.#clock.now() - this.#lastAsked > IDLE;
-  }
-
-  /** Somebody asks for something of it. */
-  touch(): void {
-    this.#lastAsked = this.#clock.now();
   }
 
   /** Why nothing can be packaged, or what is left out. */
@@ -160,6 +154,11 @@ export class PackagedStream implements Sink<Frame>, SegmenterOutput {
 
   write(frame: Frame): void {
     this.#segmenter.write(frame);
+  }
+
+  /** Nobody has asked for a playlist for a while: a part may be made a little late. */
+  get isPatient(): boolean {
+    return this.#clock.now() - this.#askedAt > ATTENTION;
   }
 
   /** The lane has ended. */
@@ -223,6 +222,7 @@ export class PackagedStream implements Sink<Frame>, SegmenterOutput {
 
   /** @param uri of the media playlist */
   masterPlaylist(uri: string): string {
+    this.#askedAt = this.#clock.now();
     const run = (this.#segmenter.openSegment ?? this.window.listed.at(-1))?.run;
     const video = run?.tracks.video === undefined ? undefined : describeVideo(run.tracks.video);
     const audio = run?.tracks.audio === undefined ? undefined : describeAudio(run.tracks.audio);
@@ -239,6 +239,7 @@ export class PackagedStream implements Sink<Frame>, SegmenterOutput {
 
   /** Made once per change, for all who ask. */
   mediaPlaylist(skip: boolean): Playlist {
+    this.#askedAt = this.#clock.now();
     const known = skip ? this.#delta : this.#full;
     if (known !== undefined) return known;
     const text = writeMediaPlaylist(
@@ -397,5 +398,4 @@ function expectation(stream: Stream, kind: "audio" | "video"): Expectation {
 const NOTE = "hls";
 const CAN_SKIP_UNTIL = 6; // target durations: the least that section 4.4.3.8 allows
 const MAX_AHEAD_SEGMENTS = 2; // section 6.2.5.2
-const IDLE = 15_000; // ms
 const WATCH_INTERVAL = 500; // ms

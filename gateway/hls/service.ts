@@ -216,7 +216,6 @@ export class HlsService {
       return NOTHING;
     }
     const session = this.#sessions.byAsker(name, request, parameters);
-    packaged.touch();
     return this.#whenGranted(session, respond, (hold) => {
       const give = (): void => {
         const answer = find();
@@ -304,10 +303,7 @@ export class HlsService {
       const packaged = this.#packagedFor(session);
       if (packaged === undefined) {
         respond(new Refusal("not-live", `nobody publishes ${displayName(session.name)} at the moment`));
-        return;
-      }
-      packaged.touch();
-      if (packaged.isReady) {
+      } else if (packaged.isReady) {
         then(packaged, hold);
       } else {
         hold(

@@ -33,8 +33,8 @@ export class LiveFrameLane implements FrameLane {
     return this.#sinks.size;
   }
 
-  get isWatched(): boolean {
-    for (const sink of this.#sinks) if (sink.isIdle !== true) return true;
+  get isAwaited(): boolean {
+    for (const sink of this.#sinks) if (sink.isPatient !== true) return true;
     return false;
   }
 

@@ -143,11 +143,11 @@ test("a stream that is only packaged is not watched, so that its publisher is re
   const publisher = await world.publish();
   publisher.run(5_000);
   const { frames } = publisher.publication.stream;
-  assert.deepEqual([frames.viewerCount, frames.isWatched], [1, false]);
+  assert.deepEqual([frames.viewerCount, frames.isAwaited], [1, false]);
   await new Viewer(world).open();
-  assert.equal(frames.isWatched, true);
-  publisher.run(20_000);
-  assert.equal(frames.isWatched, false);
+  assert.equal(frames.isAwaited, true);
+  publisher.run(60_000);
+  assert.equal(frames.isAwaited, false);
 });
 
 test("players that ask for files alone are told apart by address and program", async () => {
