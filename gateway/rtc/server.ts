@@ -114,7 +114,7 @@ export class RtcServer implements SessionOwner {
     this.#network = await this.#options.machine.openNetwork({
       listen: rtcServer.listen,
       family: rtcServer.ipFamily,
-      onDatagram: (datagram, from) => this.#table.receive(datagram, from),
+      onDatagram: (datagram, from, more) => this.#table.receive(datagram, from, more),
     });
     this.#options.log.info(
       { address: rtcServer.listen.map(({ host }) => `${host ?? "*"}:${this.port}`).join(" ") },

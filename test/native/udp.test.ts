@@ -16,11 +16,13 @@ for (const portable of [false, true]) {
     const sockets = await openUdpSockets({
       listen: [{ host: undefined, port: 0 }],
       portable,
-      onDatagram: (datagram: Buffer, from: Endpoint) =>
-        void echoes.push(() => {
-          egress.sendPlain(datagram, from);
+      onDatagram: (datagram: Buffer, from: Endpoint) => {
+        const copy = Buffer.from(datagram);
+        echoes.push(() => {
+          egress.sendPlain(copy, from);
           egress.flush();
-        }),
+        });
+      },
     });
     const egress = createEgress(sockets);
     const { port } = sockets;
