@@ -119,7 +119,8 @@ export class ReceiveQueue {
   }
 
   #senderOf(name: number, socket: number): Endpoint | undefined {
-    const senders = (this.#senders[socket] ??= new Map());
+    const senders = this.#senders[socket] ?? new Map<number | string, Endpoint>();
+    this.#senders[socket] = senders;
     const family = this.#view.getUint16(name, true);
     let key: number | string;
     if (family === AF_INET) key = this.#view.getUint32(name + 4) * 0x1_0000 + this.#view.getUint16(name + 2);

@@ -38,7 +38,10 @@ export async function run(): Promise<void> {
       );
     }
     const [first, last] = [memory[1], memory.at(-1)];
-    for (const { publishers, usage } of memory) console.log(`  ${publishers} publishers: rss ${(usage.rss / 2 ** 20).toFixed(1)} MiB, heap ${(usage.heapUsed / 2 ** 20).toFixed(1)}, buffers ${(usage.external / 2 ** 20).toFixed(1)}`);
+    for (const { publishers, usage } of memory)
+      console.log(
+        `  ${publishers} publishers: rss ${(usage.rss / 2 ** 20).toFixed(1)} MiB, heap ${(usage.heapUsed / 2 ** 20).toFixed(1)}, buffers ${(usage.external / 2 ** 20).toFixed(1)}`,
+      );
     if (first !== undefined && last !== undefined && first !== last) {
       const each = (last.usage.rss - first.usage.rss) / (last.publishers - first.publishers) / 1024;
       console.log(`  memory per publisher ${each.toFixed(0)} KiB resident (target 500, SRS 2,200)`);

@@ -74,7 +74,7 @@ test("lets a sink leave from within its own write", () => {
 });
 
 test("finds packets again until the history has gone round", () => {
-  const history = new PacketHistory(512);
+  const history = new PacketHistory("video", 512);
   const first = 2 ** 32 - 100; // unwrapped numbers pass every power of two
   for (let i = 0; i < 600; i++) history.add(mediaPacket(first + i));
   assert.equal(history.find(first + 87), undefined);
