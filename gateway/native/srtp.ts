@@ -7,11 +7,14 @@ import { type Address, addressOf } from "./library.js";
 import type { OpenSsl } from "./openssl.js";
 import { CipherWorkspace, EVP_CTRL_AEAD_SET_TAG, TAG_LENGTH, UNPROTECT } from "./srtp-cipher.js";
 import { deriveSessionKeys, SRTP_TAG_LENGTH } from "./srtp-keys.js";
-import type { SrtpKeys, SrtpReceiver } from "./types.js";
+import type { SrtpKeys, SrtpProfile, SrtpReceiver } from "./types.js";
 
-/** @throws NativeUnavailable, or TypeError when key or salt has the wrong length */
-export function createSrtpReceiver(keys: SrtpKeys): SrtpReceiver {
-  return new Receiver(keys);
+/**
+ * @param options.direct whether AES-GCM may go below EVP. Default true
+ * @throws NativeUnavailable, or TypeError when key or salt has the wrong length
+ */
+export function createSrtpReceiver(keys: SrtpKeys, options: { readonly direct?: boolean } = {}): SrtpReceiver {
+  return new Receiver(keys, options.direct ?? true);
 }
 
 class Receiver implements SrtpReceiver {
@@ -24,13 +27,14 @@ class Receiver implements SrtpReceiver {
   readonly #scratch = sharedScratch();
   #isClosed = false;
 
-  constructor(keys: SrtpKeys) {
+  constructor(keys: SrtpKeys, direct: boolean) {
     const session = deriveSessionKeys(keys);
     this.#tagLength = SRTP_TAG_LENGTH[keys.profile];
     this.#isAead = keys.profile !== "AES128_CM_SHA1_80";
     const { workspace } = this.#scratch;
-    this.#rtp = new Unprotector(workspace, keys, session.rtpKey, session.rtpSalt, session.rtpAuthentication);
-    this.#rtcp = new Unprotector(workspace, keys, session.rtcpKey, session.rtcpSalt, session.rtcpAuthentication);
+    const { rtpKey, rtpSalt, rtpAuthentication, rtcpKey, rtcpSalt, rtcpAuthentication } = session;
+    this.#rtp = new Unprotector(workspace, keys.profile, rtpKey, rtpSalt, rtpAuthentication, direct);
+    this.#rtcp = new Unprotector(workspace, keys.profile, rtcpKey, rtcpSalt, rtcpAuthentication, direct);
   }
 
   unprotectRtp(packet: Buffer): Buffer | undefined {
@@ -144,7 +148,14 @@ class Unprotector {
   readonly #cipher: Address;
   readonly #hmac: Address;
 
-  constructor(workspace: CipherWorkspace, keys: SrtpKeys, key: Buffer, salt: Buffer, authentication: Buffer) {
+  constructor(
+    workspace: CipherWorkspace,
+    profile: SrtpProfile,
+    key: Buffer,
+    salt: Buffer,
+    authentication: Buffer,
+    direct: boolean,
+  ) {
     this.#workspace = workspace;
     this.#openssl = workspace.openssl;
     this.#salt = Buffer.alloc(16);
@@ -153,10 +164,10 @@ class Unprotector {
     this.#salt1 = this.#salt.readInt32BE(4);
     this.#salt2 = this.#salt.readInt32BE(8);
     const { aes128Gcm, aes256Gcm, aes128Ctr } = workspace;
-    const isCounter = keys.profile === "AES128_CM_SHA1_80";
-    const functions = isCounter ? undefined : DirectGcm.load();
+    const isCounter = profile === "AES128_CM_SHA1_80";
+    const functions = isCounter || !direct ? undefined : DirectGcm.load();
     this.#gcm = functions === undefined ? undefined : new DirectGcm(functions, key);
-    const cipher = isCounter ? aes128Ctr : keys.profile === "AEAD_AES_256_GCM" ? aes256Gcm : aes128Gcm;
+    const cipher = isCounter ? aes128Ctr : profile === "AEAD_AES_256_GCM" ? aes256Gcm : aes128Gcm;
     this.#cipher = this.#gcm === undefined ? workspace.openContext(cipher, key, UNPROTECT) : 0;
     this.#hmac = isCounter ? workspace.openHmac(authentication) : 0;
   }

@@ -16,7 +16,7 @@ export const systemMachine: RtcMachine = {
     return { port: sockets.port, egress, close: () => sockets.close() };
   },
   createDtls: (ecdsa) => createDtlsContext({ ecdsa }),
-  createReceiver: createSrtpReceiver,
+  createReceiver: (keys) => createSrtpReceiver(keys),
   interfaceAddresses() {
     const addresses: string[] = [];
     for (const list of Object.values(networkInterfaces())) {

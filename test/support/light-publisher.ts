@@ -211,42 +211,52 @@ export class LightPublisher {
   }
 
   #offer(): string {
-    const media = (kind: string, mid: number, type: number, codec: string, ...more: string[]): string[] => [
-      `m=${kind} ${this.#localPort} UDP/TLS/RTP/SAVPF ${type}${kind === "video" ? ` ${RTX_TYPE}` : ""}`,
-      "c=IN IP4 127.0.0.1",
-      `a=mid:${mid}`,
-      "a=sendonly",
-      "a=rtcp-mux",
-      `a=extmap:${TRANSPORT_CC} http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01`,
-      `a=rtpmap:${type} ${codec}`,
-      ...more,
-      `a=rtcp-fb:${type} transport-cc`,
-      `a=ice-ufrag:${this.#fragment}`,
-      `a=ice-pwd:${PASSWORD}`,
-      `a=fingerprint:sha-256 ${this.#context.fingerprint}`,
-      "a=setup:actpass",
-    ];
-    return [
-      "v=0",
-      `o=- ${this.#ssrc >>> 0} 1 IN IP4 127.0.0.1`,
-      "s=-",
-      "t=0 0",
-      "a=group:BUNDLE 0 1",
-      ...media(
-        "video",
-        0,
-        VIDEO_TYPE,
-        "H264/90000",
-        `a=fmtp:${VIDEO_TYPE} profile-level-id=42e01f;packetization-mode=1;level-asymmetry-allowed=1`,
-        `a=rtcp-fb:${VIDEO_TYPE} nack`,
-        `a=rtcp-fb:${VIDEO_TYPE} nack pli`,
-        `a=rtpmap:${RTX_TYPE} rtx/90000`,
-        `a=fmtp:${RTX_TYPE} apt=${VIDEO_TYPE}`,
-      ),
-      ...media("audio", 1, AUDIO_TYPE, "opus/48000/2", `a=fmtp:${AUDIO_TYPE} minptime=10;useinbandfec=1`),
-      "",
-    ].join("\r\n");
+    return offerText(this.#localPort, this.#fragment, this.#context.fingerprint, this.#ssrc >>> 0);
   }
+}
+
+/** An offer that nobody stands behind. */
+export function lightOffer(): string {
+  const fingerprint = [...randomBytes(32)].map((byte) => byte.toString(16).padStart(2, "0").toUpperCase()).join(":");
+  return offerText(9, randomBytes(4).toString("hex"), fingerprint, 1);
+}
+
+function offerText(port: number, fragment: string, fingerprint: string, session: number): string {
+  const media = (kind: string, mid: number, type: number, codec: string, ...more: string[]): string[] => [
+    `m=${kind} ${port} UDP/TLS/RTP/SAVPF ${type}${kind === "video" ? ` ${RTX_TYPE}` : ""}`,
+    "c=IN IP4 127.0.0.1",
+    `a=mid:${mid}`,
+    "a=sendonly",
+    "a=rtcp-mux",
+    `a=extmap:${TRANSPORT_CC} http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01`,
+    `a=rtpmap:${type} ${codec}`,
+    ...more,
+    `a=rtcp-fb:${type} transport-cc`,
+    `a=ice-ufrag:${fragment}`,
+    `a=ice-pwd:${PASSWORD}`,
+    `a=fingerprint:sha-256 ${fingerprint}`,
+    "a=setup:actpass",
+  ];
+  return [
+    "v=0",
+    `o=- ${session} 1 IN IP4 127.0.0.1`,
+    "s=-",
+    "t=0 0",
+    "a=group:BUNDLE 0 1",
+    ...media(
+      "video",
+      0,
+      VIDEO_TYPE,
+      "H264/90000",
+      `a=fmtp:${VIDEO_TYPE} profile-level-id=42e01f;packetization-mode=1;level-asymmetry-allowed=1`,
+      `a=rtcp-fb:${VIDEO_TYPE} nack`,
+      `a=rtcp-fb:${VIDEO_TYPE} nack pli`,
+      `a=rtpmap:${RTX_TYPE} rtx/90000`,
+      `a=fmtp:${RTX_TYPE} apt=${VIDEO_TYPE}`,
+    ),
+    ...media("audio", 1, AUDIO_TYPE, "opus/48000/2", `a=fmtp:${AUDIO_TYPE} minptime=10;useinbandfec=1`),
+    "",
+  ].join("\r\n");
 }
 
 const PASSWORD = randomBytes(16).toString("hex"); // nobody checks us
