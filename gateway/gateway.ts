@@ -16,9 +16,12 @@ import { type BridgeLog, FixedWorkSlots, type WorkSlots } from "./bridge/types.j
 import { type AccessAction, isAllowed } from "./config/access.js";
 import { type Config, type VhostConfig, vhostFor } from "./config/config.js";
 import { loadConfig } from "./config/load.js";
+import { HlsDisk } from "./hls/disk.js";
+import { describeSegment } from "./hls/segment-event.js";
+import { HlsService } from "./hls/service.js";
+import { type CertificateSections, Certificates } from "./http/certificates.js";
 import { Hooks } from "./http/hooks.js";
-import { readCredentials } from "./http/listener.js";
-import { HttpServer } from "./http/server.js";
+import { type HttpOptions, HttpServer, isHttpAddress } from "./http/server.js";
 import type { HttpServices } from "./http/services.js";
 import { type HubVhost, LiveHub } from "./hub/hub.js";
 import { displayName, shownId } from "./hub/names.js";
@@ -27,7 +30,9 @@ import { Refusal } from "./media/errors.js";
 import { NativeUnavailable } from "./native/library.js";
 import { RtcServer } from "./rtc/server.js";
 import { systemMachine } from "./rtc/system-machine.js";
+import { looksLikeIce } from "./rtc/tcp-framing.js";
 import { RtmpServer } from "./rtmp/server.js";
+import { SignalingServer } from "./signaling/server.js";
 import { SystemClock } from "./system-clock.js";
 
 export type { Config } from "./config/config.js";
@@ -71,14 +76,18 @@ export class Gateway extends EventEmitter<GatewayEvents> {
   readonly #log: Logger;
   readonly #hub: LiveHub;
   readonly #hooks: Hooks;
+  readonly #hls: HlsService;
+  readonly #hlsDisk: HlsDisk;
   readonly #serverId = `vid-${randomBytes(4).toString("hex")}`;
   readonly #serviceId = randomBytes(4).toString("hex");
   #config: Config;
+  readonly #certificates: Certificates;
   #state: "new" | "running" | "closed" = "new";
   #transcoders: FfmpegTranscoders | undefined;
   #slots: WorkSlots | undefined;
   #rtmp: RtmpServer | undefined;
   #rtc: RtcServer | undefined;
+  #signaling: SignalingServer | undefined;
   #http: HttpServer | undefined;
   /** Why WebRTC is not to be had although it is configured; a sentence for people. */
   #rtcUnavailable: string | undefined;
@@ -87,6 +96,8 @@ export class Gateway extends EventEmitter<GatewayEvents> {
     super();
     this.#config = options.config ?? loadConfig({ file: PACKAGED_CONFIG, environment: {} }).config;
     this.#log = options.log ?? pino({ level: this.#config.logLevel });
+    const { dataDir } = this.#config;
+    this.#certificates = new Certificates({ sections: sectionsOf(this.#config), dataDir, log: this.#log });
     this.#hooks = new Hooks({
       vhost: (name) => vhostFor(this.#config, name),
       clock: this.#clock,
@@ -104,6 +115,23 @@ export class Gateway extends EventEmitter<GatewayEvents> {
       },
       converter: (stream, lane) => this.#converterFor(stream, lane),
       onEvent: (event) => this.#onHubEvent(event),
+    });
+    this.#hlsDisk = new HlsDisk({
+      settings: (name) => this.#servedVhost(name)?.hls,
+      clock: this.#clock,
+      log: this.#log,
+      onSegment: (packaged, segment, file) => {
+        const { name, publisher } = packaged.stream;
+        this.#hooks.onSegment(name, publisher, () => describeSegment(packaged, segment, file, process.cwd()));
+      },
+    });
+    this.#hls = new HlsService({
+      hub: this.#hub,
+      clock: this.#clock,
+      log: this.#log,
+      vhost: (name) => this.#servedVhost(name),
+      randomBytes,
+      listener: this.#hlsDisk,
     });
   }
 
@@ -149,9 +177,21 @@ export class Gateway extends EventEmitter<GatewayEvents> {
    * @returns the directives whose change needs a restart
    */
   reload(config: Config): readonly string[] {
-    const fixed = ["listen", "rtmps", "httpApi", "httpServer", "rtcServer", "ffmpeg", "maxConnections", "dataDir"] as const;
-    const changed = fixed.filter((name) => !isDeepStrictEqual(config[name], this.#config[name]));
+    const fixed = [
+      "listen",
+      "rtmps",
+      "httpApi",
+      "httpServer",
+      "signaling",
+      "rtcServer",
+      "ffmpeg",
+      "maxConnections",
+      "dataDir",
+    ] as const;
+    const [before, after] = [withoutCertificates(this.#config), withoutCertificates(config)];
+    const changed = fixed.filter((name) => !isDeepStrictEqual(after[name], before[name]));
     this.#config = config;
+    void this.#certificates.reload(sectionsOf(config));
     this.#rtc?.configure(config);
     this.#log.level = config.logLevel;
     return changed;
@@ -162,13 +202,17 @@ export class Gateway extends EventEmitter<GatewayEvents> {
     if (this.#state === "closed") return;
     this.#state = "closed";
     this.#hub.close(reason);
-    await Promise.all([this.#rtmp?.close(reason), this.#http?.close(), this.#rtc?.close(reason)]);
+    this.#hls.close();
+    // Signaling says goodbye before the listeners stop: its sockets are theirs.
+    await Promise.all([this.#rtmp?.close(reason), this.#signaling?.close(reason), this.#http?.close(), this.#rtc?.close(reason)]);
+    this.#certificates.close();
     await this.#transcoders?.close();
+    await this.#hlsDisk.close();
     await this.#hooks.close();
   }
 
   async #open(): Promise<void> {
-    const { httpApi, httpServer, rtcServer } = this.#config;
+    const { httpApi, httpServer, rtcServer, signaling } = this.#config;
     const log = this.#log;
     this.#transcoders = await FfmpegTranscoders.create({
       path: this.#config.ffmpeg,
@@ -177,14 +221,19 @@ export class Gateway extends EventEmitter<GatewayEvents> {
     this.#slots = new FixedWorkSlots(Math.max(1, availableParallelism() - 1));
     if (rtcServer.enabled) await this.#openRtc();
     this.#rtmp = await this.#openRtmp();
-    if (httpApi.enabled || httpServer.enabled) {
+    if (signaling.enabled) this.#signaling = this.#makeSignaling();
+    if (httpApi.enabled || httpServer.enabled || (signaling.enabled && signaling.standalone.enabled)) {
       const { whepCompat } = rtcServer;
+      const rtc = this.#rtc;
       this.#http = new HttpServer({
         ...this.#config,
         whepCompat,
         log,
         clock: this.#clock,
         services: this.#httpServices(),
+        signalingPort: signaling.standalone,
+        certificates: this.#certificates,
+        ...(rtc !== undefined && rtcServer.tcp.enabled && { other: webRtcOn(rtc, rtcServer.tcp.listen) }),
         vhost: (name) => this.#servedVhost(name),
       });
       await this.#http.start();
@@ -193,11 +242,12 @@ export class Gateway extends EventEmitter<GatewayEvents> {
   }
 
   async #openRtmp(): Promise<RtmpServer> {
-    const { listen, rtmps, maxConnections, dataDir } = this.#config;
+    const { listen, rtmps, maxConnections } = this.#config;
+    let server: RtmpServer | undefined;
     const tls = rtmps.enabled
-      ? { ...(await readCredentials("rtmps", rtmps, dataDir, this.#log)), listen: rtmps.listen }
+      ? { ...(await this.#certificates.get("rtmps", (pair) => server?.setCredentials(pair))), listen: rtmps.listen }
       : undefined;
-    const server = new RtmpServer({
+    server = new RtmpServer({
       listen,
       ...(tls !== undefined && { tls }),
       hub: this.#hub,
@@ -224,6 +274,7 @@ export class Gateway extends EventEmitter<GatewayEvents> {
         clock: this.#clock,
         log: this.#log,
         machine: systemMachine,
+        tcpListen: this.#config.rtcServer.tcp.listen.filter((address) => !isHttpAddress(address, this.#config)),
       });
       await server.start();
       this.#rtc = server;
@@ -238,7 +289,9 @@ export class Gateway extends EventEmitter<GatewayEvents> {
     const rtmpPort = this.#rtmp?.addresses[0]?.port;
     return {
       rtc: this.#rtc,
+      ...(this.#signaling !== undefined && { rooms: this.#signaling }),
       ...(unavailable !== undefined && { rtcUnavailable: unavailable }),
+      hls: this.#hls,
       hub: this.#hub,
       vhosts: () => [...this.#config.vhosts.values()],
       version: VERSION,
@@ -246,6 +299,22 @@ export class Gateway extends EventEmitter<GatewayEvents> {
       serverId: this.#serverId,
       serviceId: this.#serviceId,
     };
+  }
+
+  #makeSignaling(): SignalingServer {
+    const { maxRooms, maxParticipants } = this.#config.signaling;
+    return new SignalingServer({
+      clock: this.#clock,
+      log: this.#log,
+      maxRooms,
+      maxParticipants,
+      vhost: (name) => this.#servedVhost(name)?.name,
+      refusal: (vhost, address) => {
+        const { security } = vhostFor(this.#config, vhost);
+        if (!security.enabled || isAllowed(security.rules, "play", address)) return undefined;
+        return `joining is not allowed from ${address}`;
+      },
+    });
   }
 
   /** `security`. @throws Refusal */
@@ -277,6 +346,7 @@ export class Gateway extends EventEmitter<GatewayEvents> {
   /** Sessions log their own opening and closing; the hub's events that no session sees are logged here. */
   #onHubEvent(event: HubEvent): void {
     this.#hooks.onEvent(event);
+    this.#hls.onEvent(event);
     const { name } = event.stream;
     if (event.type === "timestamp-jump") {
       this.#log.warn(
@@ -289,6 +359,32 @@ export class Gateway extends EventEmitter<GatewayEvents> {
       this.emit(event.type, { name, peer: event.peer, reason: event.reason });
     }
   }
+}
+
+function sectionsOf({ httpApi, httpServer, rtmps }: Config): CertificateSections {
+  return { "http_api.https": httpApi.https, "http_server.https": httpServer.https, rtmps };
+}
+
+/** Key and certificate can be exchanged while the gateway runs; what else changes of a listener waits for a restart. */
+function withoutCertificates(config: Config): Config {
+  const none = { key: "", cert: "" };
+  const { httpApi, httpServer, rtmps } = config;
+  return {
+    ...config,
+    rtmps: { ...rtmps, ...none },
+    httpApi: { ...httpApi, https: { ...httpApi.https, ...none } },
+    httpServer: { ...httpServer, https: { ...httpServer.https, ...none } },
+  };
+}
+
+/** WebRTC over TCP on ports that HTTP has too. */
+function webRtcOn(rtc: RtcServer, listen: Config["rtcServer"]["tcp"]["listen"]): HttpOptions["other"] {
+  return {
+    directive: "rtc_server.tcp.listen",
+    listen,
+    recognises: looksLikeIce,
+    accept: (socket) => rtc.acceptStream(socket),
+  };
 }
 
 function hubVhost({ name, play, publish }: VhostConfig): HubVhost {

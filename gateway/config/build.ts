@@ -64,6 +64,12 @@ export function buildConfig({ file, globals, vhosts }: Statements, problems: Con
       crossdomain: get("http_server.crossdomain"),
       https: https("http_server.https"),
     },
+    signaling: {
+      enabled: get("signaling.enabled"),
+      maxRooms: get("signaling.max_rooms"),
+      maxParticipants: get("signaling.max_participants"),
+      standalone: { enabled: get("signaling.standalone.enabled"), listen: get("signaling.standalone.listen") },
+    },
     rtcServer: {
       enabled: get("rtc_server.enabled"),
       listen: get("rtc_server.listen"),
@@ -75,6 +81,7 @@ export function buildConfig({ file, globals, vhosts }: Statements, problems: Con
       resolveApiDomain: get("rtc_server.resolve_api_domain"),
       keepApiDomain: get("rtc_server.keep_api_domain"),
       ecdsa: get("rtc_server.ecdsa"),
+      tcp: { enabled: get("rtc_server.tcp.enabled"), listen: get("rtc_server.tcp.listen") },
       whepCompat: get("rtc_server.whep_compat"),
     },
     vhosts: new Map([...vhosts].map(([name, scope]) => [name, buildVhost(name, scope)])),
@@ -102,6 +109,22 @@ export function findContradictions(config: Config): string[] {
   }
   if (config.rtcServer.enabled && vhosts.length === 0) {
     found.push("rtc_server is enabled and no vhost has rtc { enabled on; }: every WebRTC request will be refused");
+  }
+  const { enabled, protocol, tcp } = config.rtcServer;
+  if (enabled && tcp.enabled && protocol === "udp") {
+    found.push("rtc_server.tcp is enabled and rtc_server.protocol is udp: no client is told of it; protocol all offers both");
+  }
+  if (enabled && !tcp.enabled && protocol !== "udp") {
+    found.push(`rtc_server.protocol is ${protocol} and rtc_server.tcp is not enabled: media goes over UDP only`);
+  }
+  const { signaling } = config;
+  if (signaling.enabled && !config.httpServer.enabled && !signaling.standalone.enabled) {
+    found.push(
+      "signaling is enabled and http_server is not: nobody can reach it; enable one of http_server and signaling.standalone",
+    );
+  }
+  if (signaling.standalone.enabled && !signaling.enabled) {
+    found.push("signaling.standalone is enabled and signaling is not: it is not served");
   }
   if (config.rtcServer.enabled && !config.httpApi.enabled) {
     found.push("rtc_server is enabled and http_api is not: no client can ask for a WebRTC session");
@@ -147,12 +170,27 @@ function buildVhost(name: string, scope: Scope): VhostConfig {
       on_unpublish: urlsOf("vhost.http_hooks.on_unpublish"),
       on_play: urlsOf("vhost.http_hooks.on_play"),
       on_stop: urlsOf("vhost.http_hooks.on_stop"),
+      on_hls: urlsOf("vhost.http_hooks.on_hls"),
+    },
+    hls: {
+      enabled: get("vhost.hls.enabled"),
+      fragment: get("vhost.hls.hls_fragment"),
+      window: get("vhost.hls.hls_window"),
+      lowLatency: get("vhost.hls.hls_low_latency"),
+      part: get("vhost.hls.hls_part"),
+      format: get("vhost.hls.hls_format"),
+      path: get("vhost.hls.hls_path"),
+      cleanup: get("vhost.hls.hls_cleanup"),
+      dispose: get("vhost.hls.hls_dispose"),
+      keys: get("vhost.hls.hls_keys"),
+      fragmentsPerKey: get("vhost.hls.hls_fragments_per_key"),
+      onDemand: get("vhost.hls.on_demand"),
     },
     httpRemux: { enabled: get("vhost.http_remux.enabled"), mount: get("vhost.http_remux.mount") },
   };
 }
 
-type HookPath = `vhost.http_hooks.on_${"publish" | "unpublish" | "play" | "stop"}`;
+type HookPath = `vhost.http_hooks.on_${"publish" | "unpublish" | "play" | "stop" | "hls"}`;
 
 /** Allow and deny as they stood in the file. */
 function rulesIn(scope: Scope): readonly AccessRule[] {
@@ -211,6 +249,11 @@ function checkPorts(config: Config, globals: Scope, problems: ConfigProblem[]): 
       path: "http_server.https.listen",
       on: config.httpServer.enabled && config.httpServer.https.enabled,
       listen: config.httpServer.https.listen,
+    },
+    {
+      path: "signaling.standalone.listen",
+      on: config.signaling.enabled && config.signaling.standalone.enabled,
+      listen: config.signaling.standalone.listen,
     },
   ] as const;
   const rtmp = [

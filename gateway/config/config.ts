@@ -72,6 +72,24 @@ export type VhostConfig = {
     readonly on_unpublish: readonly string[];
     readonly on_play: readonly string[];
     readonly on_stop: readonly string[];
+    readonly on_hls: readonly string[];
+  };
+  /** Times in milliseconds. */
+  readonly hls: {
+    readonly enabled: boolean;
+    readonly fragment: number;
+    readonly window: number;
+    readonly lowLatency: boolean;
+    readonly part: number;
+    readonly format: "ts" | "fmp4";
+    /** Folder that is written to besides, absolute; empty: none. */
+    readonly path: string;
+    readonly cleanup: boolean;
+    /** 0: files stay. */
+    readonly dispose: number;
+    readonly keys: boolean;
+    readonly fragmentsPerKey: number;
+    readonly onDemand: boolean;
   };
   readonly httpRemux: {
     readonly enabled: boolean;
@@ -110,6 +128,14 @@ export type Config = {
     readonly crossdomain: boolean;
     readonly https: HttpsConfig;
   };
+  readonly signaling: {
+    readonly enabled: boolean;
+    readonly maxRooms: number;
+    /** Per room. */
+    readonly maxParticipants: number;
+    /** On a port of its own beside the HTTP server's. */
+    readonly standalone: { readonly enabled: boolean; readonly listen: readonly ListenAddress[] };
+  };
   readonly rtcServer: {
     readonly enabled: boolean;
     readonly listen: readonly ListenAddress[];
@@ -123,6 +149,7 @@ export type Config = {
     readonly keepApiDomain: boolean;
     /** ECDSA P-256 certificate, else RSA-2048. */
     readonly ecdsa: boolean;
+    readonly tcp: { readonly enabled: boolean; readonly listen: readonly ListenAddress[] };
     /** Old habits of WHIP and WHEP test suites: 404 for a stream that is not live, 405 for GET. */
     readonly whepCompat: boolean;
   };

@@ -163,6 +163,25 @@ export const DIRECTIVES = {
   "http_server.https.key": ready(text, "", HTTPS_KEY),
   "http_server.https.cert": ready(text, "", "PEM file of the certificate and the chain above it, see http_server.https.key."),
 
+  "signaling.enabled": ready(
+    flag,
+    "off",
+    `Whether rooms are served: pages meet by a WebSocket to /sig/v1/rtc on the HTTP server's port (and its HTTPS port), and their media
+    goes by WHIP and WHEP with the room as app and the participant as stream. Needs http_server, and WebRTC for the media.`,
+  ),
+  "signaling.max_rooms": ready(integer(1, 100_000), "1000", "How many rooms there may be at once; an empty one is freed."),
+  "signaling.max_participants": ready(
+    integer(2, 1_000),
+    "50",
+    "How many participants a room may have. Each watches every other one, so media grows with the square of it.",
+  ),
+  "signaling.standalone.enabled": ready(
+    flag,
+    "off",
+    "Whether signaling is served on a port of its own too, for older clients that look for it at 1989.",
+  ),
+  "signaling.standalone.listen": ready(addresses, "1989", "Where that is. Plain HTTP: pages of https:// cannot use it."),
+
   "rtc_server.enabled": ready(
     flag,
     "off",
@@ -174,10 +193,11 @@ export const DIRECTIVES = {
     `The UDP port of all WebRTC sessions; it must be open in the firewall. An address binds to that one only; else one socket is bound
     on each address of the machine, so that answers leave from the address that was asked.`,
   ),
-  "rtc_server.protocol": later(
+  "rtc_server.protocol": ready(
     choice("udp", "tcp", "all"),
     "udp",
-    "Which candidates an answer offers: udp, tcp, or all for both. tcp and all need rtc_server.tcp to be enabled.",
+    `Which candidates an answer offers: udp, tcp, or all for both, where clients take UDP if they can reach it. tcp and all need
+    rtc_server.tcp to be enabled.`,
   ),
   "rtc_server.candidate": ready(
     candidates,
@@ -218,12 +238,13 @@ export const DIRECTIVES = {
     "off",
     "Whether WHEP answers as older test suites expect: 404 for a stream that is not live (else 409), 405 for GET.",
   ),
-  "rtc_server.tcp.enabled": later(
+  "rtc_server.tcp.enabled": ready(
     flag,
     "off",
-    "Whether media may also come and go over TCP (ICE-TCP), for networks that block UDP.",
+    `Whether media may also come and go over TCP (ICE-TCP), for networks that block UDP. It takes rtc_server.protocol tcp or all for
+    clients to be told. A viewer that cannot keep up over TCP falls forward to the next key frame.`,
   ),
-  "rtc_server.tcp.listen": later(addresses, "8000", "The TCP port for that. It may be the port of http_api or http_server."),
+  "rtc_server.tcp.listen": ready(addresses, "8000", "The TCP port for that."),
 
   "vhost.enabled": ready(flag, "on", "Whether this vhost is served. Off: publishing to it and playing from it are refused."),
 
@@ -341,9 +362,66 @@ export const DIRECTIVES = {
     "The path streams are found at. [stream] must be in it; [vhost] stands for the host's name and is no part of the path.",
   ),
 
-  "vhost.hls.enabled": later(flag, "off", "Whether streams of this vhost can be watched over HLS."),
-  "vhost.hls.hls_fragment": later(seconds(0.5, 60), "10", "Seconds per segment: a segment ends at the first key frame after it."),
-  "vhost.hls.hls_window": later(seconds(1, 3600), "60", "Seconds of segments that a playlist holds."),
+  "vhost.hls.enabled": ready(
+    flag,
+    "off",
+    `Whether streams of this vhost can be watched over HLS, on the HTTP server's port: http://host/app/stream.m3u8, low latency where the
+    player can, plain HLS where it cannot. What is published over WebRTC needs rtc { rtc_to_rtmp on; } too.`,
+  ),
+  "vhost.hls.hls_fragment": ready(
+    seconds(0.5, 60),
+    "2",
+    `Seconds per segment: a segment ends at the first key frame after it, so with key frames further apart segments are as long as those
+    distances. Plain players stay about three segments behind.`,
+  ),
+  "vhost.hls.hls_window": ready(
+    seconds(1, 3600),
+    "30",
+    `Seconds of segments that a playlist holds, never under three segments. They are kept in memory: 30 s of 6 Mbit/s are 23 MB.`,
+  ),
+  "vhost.hls.hls_low_latency": ready(
+    flag,
+    "on",
+    `Whether segments are also given away part by part while they are made (RFC 8216bis): about two seconds of delay in players that know it;
+    others ignore it. Off: fewer requests, more delay.`,
+  ),
+  "vhost.hls.hls_part": ready(
+    seconds(0.1, 2),
+    "0.2",
+    "Seconds of a part, about: it is made of whole frames. Shorter: less delay, more requests from each viewer.",
+  ),
+  "vhost.hls.hls_format": ready(
+    choice("ts", "fmp4"),
+    "fmp4",
+    `What segments are: fmp4 plays in every player of the last years and carries H.264, H.265, AV1, AAC and Opus; ts (MPEG-TS) plays in the
+    oldest too and carries H.264, H.265 and AAC.`,
+  ),
+  "vhost.hls.hls_path": ready(
+    text,
+    "",
+    `Folder to which segments and playlists are also written, for another web server or a CDN: PATH/app/stream.m3u8, without parts. Files
+    appear whole. A relative path starts at the working directory. Empty: nothing is written. When the disk is full viewers of this
+    gateway notice nothing.`,
+  ),
+  "vhost.hls.hls_cleanup": ready(flag, "on", "Whether files of segments that have left the playlist are removed from hls_path."),
+  "vhost.hls.hls_dispose": ready(
+    seconds(0, 86_400),
+    "120",
+    "Seconds after the end of a stream at which its files are removed from hls_path. 0: they stay.",
+  ),
+  "vhost.hls.hls_keys": ready(
+    flag,
+    "off",
+    `Whether segments are encrypted (AES-128). The keys are served to whoever may play, over HTTPS if anybody is to be kept out. There is no
+    low latency then.`,
+  ),
+  "vhost.hls.hls_fragments_per_key": ready(integer(1, 100_000), "5", "Segments after which another key is used."),
+  "vhost.hls.on_demand": ready(
+    flag,
+    "off",
+    `Whether a stream is packaged only while somebody watches it over HLS. On: it costs nothing meanwhile, and the first viewer waits for the
+    first segment.`,
+  ),
 
   "vhost.http_hooks.enabled": ready(
     flag,
@@ -363,7 +441,7 @@ export const DIRECTIVES = {
   "vhost.http_hooks.on_stop": ready(urls, undefined, hook("when a viewer has left"), {
     example: "http://127.0.0.1:8085/api/v1/sessions",
   }),
-  "vhost.http_hooks.on_hls": later(texts, undefined, hook("for each finished HLS segment"), {
+  "vhost.http_hooks.on_hls": ready(urls, undefined, hook("for each finished HLS segment"), {
     example: "http://127.0.0.1:8085/api/v1/hls",
   }),
   "vhost.http_hooks.on_dvr": later(texts, undefined, hook("for each finished recording"), {
@@ -410,6 +488,8 @@ export const BLOCKS: Readonly<Record<string, string>> = {
   "http_api.https": "The API over HTTPS.",
   http_server: "Pages, players, and media over HTTP.",
   "http_server.https": "The same over HTTPS.",
+  signaling: "Rooms: who is there, and who publishes.",
+  "signaling.standalone": "The same on a port of its own.",
   rtc_server: "WebRTC, for the whole gateway.",
   "rtc_server.tcp": "WebRTC over TCP.",
   vhost: `What holds for the streams of one vhost; __defaultVhost__ serves every name that has no block of its own. A client selects one
@@ -418,7 +498,7 @@ export const BLOCKS: Readonly<Record<string, string>> = {
   "vhost.play": "How viewers are served.",
   "vhost.publish": "How publishers are served.",
   "vhost.http_remux": "HTTP-FLV.",
-  "vhost.hls": "HLS.",
+  "vhost.hls": "HLS, plain and low latency.",
   "vhost.http_hooks": "Callbacks to your own server.",
   "vhost.security": "Who may publish and play, by address.",
   "vhost.refer": "Who may play, by page.",
@@ -430,7 +510,6 @@ export const BLOCKS: Readonly<Record<string, string>> = {
 
 /** Blocks of which only the switch is known yet: what else stands in them is accepted unread. */
 export const OPEN_BLOCKS: ReadonlySet<string> = new Set([
-  "vhost.hls",
   "vhost.refer",
   "vhost.forward",
   "vhost.dvr",

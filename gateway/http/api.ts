@@ -9,6 +9,7 @@ import type { apiGuard } from "./auth.js";
 import { describeClient, describeStream, describeVhost, isShown, streamId, vhostId } from "./descriptions.js";
 import { addMetrics } from "./metrics.js";
 import type { Rates } from "./rates.js";
+import { addRoomsApi } from "./rooms-api.js";
 import type { HttpServices } from "./services.js";
 import type { SystemMeter } from "./system-figures.js";
 import { addPreflightHeaders } from "./whip-whep.js";
@@ -84,6 +85,7 @@ export function addApi(app: FastifyInstance, options: ApiOptions): void {
     client.close("kicked by the API");
     return envelope();
   });
+  addRoomsApi(app, { services, envelope, sendError: sendApiError, page });
   const describeVhosts = (): object[] => {
     const kbps = rates.ofStreams();
     return services.vhosts().map((vhost) => describeVhost(vhost, [...hub.streams()], [...hub.clients()], kbps));

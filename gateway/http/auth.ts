@@ -5,7 +5,7 @@ import { createHash, timingSafeEqual } from "node:crypto";
 import type { FastifyReply, FastifyRequest } from "fastify";
 
 import type { ApiAuthConfig } from "../config/config.js";
-import { RateLimit } from "./rate-limit.js";
+import { RateLimit } from "../hub/rate-limit.js";
 import { clientAddress } from "./whip-whep.js";
 
 export type ApiGuardOptions = {

@@ -8,6 +8,7 @@ import type { Socket } from "node:net";
 import { type WebSocket, WebSocketServer } from "ws";
 
 import type { Clock } from "../hub/clock.js";
+import { closeReason } from "../hub/close-reason.js";
 import { displayName, shownId } from "../hub/names.js";
 import type { Hub, Peer } from "../hub/types.js";
 import { Refusal } from "../media/errors.js";
@@ -100,7 +101,7 @@ export class FlvService {
         },
         close: (reason) => {
           if (webSocket === undefined) socket.destroy();
-          else webSocket.close(1000, truncated(reason));
+          else webSocket.close(1000, closeReason(reason));
         },
       });
     } catch (error) {
@@ -261,13 +262,6 @@ function refuseUpgrade(socket: Socket, { status, title, headers, body }: Problem
   const lines = Object.entries({ ...headers, Connection: "close", "Content-Length": String(Buffer.byteLength(body)) });
   const head = lines.map(([name, value]) => `${name}: ${value}\r\n`).join("");
   socket.end(`HTTP/1.1 ${status} ${title}\r\n${head}\r\n${body}`);
-}
-
-/** A close frame holds 123 bytes of reason: RFC 6455 section 5.5. */
-function truncated(reason: string): string {
-  let text = reason.slice(0, 123);
-  while (Buffer.byteLength(text) > 123) text = text.slice(0, -1);
-  return text;
 }
 
 const KEEP_ALIVE = 30_000; // ms without traffic until the kernel asks whether the peer is there

@@ -93,5 +93,15 @@ function createRegistry(services: HttpServices, system: SystemMeter): Registry {
       }
     },
   });
+  const { rooms } = services;
+  if (rooms !== undefined) {
+    gauge("sluice_rooms", "Rooms with somebody in them.", () => rooms.figures.rooms);
+    gauge("sluice_room_participants", "Participants of all rooms.", () =>
+      rooms.rooms().reduce((sum, room) => sum + room.participants.length, 0),
+    );
+    gauge("sluice_signaling_sockets", "WebSockets of signaling, in a room or not.", () => rooms.figures.sockets);
+    counter("sluice_signaling_messages_total", "Messages of signaling clients.", () => rooms.figures.messages);
+    counter("sluice_signaling_refused_total", "Of these, those answered with an error.", () => rooms.figures.refused);
+  }
   return registry;
 }

@@ -6,7 +6,7 @@ import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 import fastifyStatic from "@fastify/static";
-import type { FastifyInstance, FastifyReply } from "fastify";
+import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 
 export type PagesOptions = {
   /** Folder of the built-in pages. Default the package's `players/`. */
@@ -23,6 +23,19 @@ export async function addPages(app: FastifyInstance, { players = PLAYERS, dir }:
   });
   const common = { cacheControl: false, dotfiles: "deny", setHeaders: noCache } as const;
   await app.register(fastifyStatic, { ...common, root: players, prefix: "/players/", index: false });
+
+  // The demos are files of the same folder at an address of their own; what they load lies at `../players/`.
+  await app.register(fastifyStatic, {
+    ...common,
+    root: join(players, "demos"),
+    prefix: "/demos/",
+    index: false,
+    decorateReply: false,
+  });
+  app.get("/players/demos/:name", async (request: FastifyRequest<{ Params: { name: string } }>, reply) => {
+    const query = request.url.includes("?") ? request.url.slice(request.url.indexOf("?")) : "";
+    return reply.redirect(`../../demos/${encodeURIComponent(request.params.name)}${query}`, 307);
+  });
 
   for (const [name, file] of Object.entries(vendorFiles())) {
     app.get(`/players/vendor/${name}`, async (_request, reply) => reply.sendFile(basename(file), dirname(file)));

@@ -29,6 +29,8 @@ export type LibC = {
    * may be called again, and the descriptor may be closed.
    */
   watch(fd: number, callback: (status: unknown) => void): Watch;
+  // ssize_t send(int fd, const void *bytes, size_t length, int flags): bytes taken, -1 for none
+  send(fd: number, bytes: Address, length: number, flags: number): number;
   /** `errno` after a call that failed, as its name (`EAGAIN`), or its number as text. */
   errorName(): string;
 };
@@ -76,6 +78,7 @@ const DECLARATIONS = [
   "int close(int fd)",
   "int sendmmsg(int fd, uintptr_t messages, unsigned int count, int flags)",
   "int recvmmsg(int fd, uintptr_t messages, unsigned int count, int flags, uintptr_t timeout)",
+  "int64_t send(int fd, uintptr_t bytes, size_t length, int flags)",
 ];
 
 // Linux's numbers, the same on all of the architectures above (mips, sparc and parisc differ).
@@ -92,6 +95,8 @@ export const SO_SNDBUFFORCE = 32;
 export const SO_RCVBUFFORCE = 33;
 export const IPPROTO_IPV6 = 41;
 export const IPV6_V6ONLY = 26;
+export const IPPROTO_TCP = 6;
+export const TCP_NOTSENT_LOWAT = 25;
 export const SOL_UDP = 17;
 export const UDP_SEGMENT = 103;
 

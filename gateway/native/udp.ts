@@ -101,7 +101,7 @@ function openNative(libc: LibC, options: UdpOptions): UdpSockets {
     for (const { fd } of opened) libc.close(fd);
   };
   try {
-    for (const listen of options.listen) opened.push(...bindNative(libc, listen, options));
+    for (const plan of planBinds(options)) opened.push(...bindNative(libc, plan, options));
     for (const [index, { fd }] of opened.entries()) receiver.add(fd, index);
   } catch (error) {
     close();
@@ -116,7 +116,7 @@ function openNative(libc: LibC, options: UdpOptions): UdpSockets {
 async function openPortable(options: UdpOptions): Promise<UdpSockets> {
   const opened: { readonly local: LocalSocket; readonly socket: Socket }[] = [];
   try {
-    for (const listen of options.listen) opened.push(...(await bindPortable(listen, options)));
+    for (const plan of planBinds(options)) opened.push(...(await bindPortable(plan)));
   } catch (error) {
     for (const { socket } of opened) socket.close();
     throw error;
@@ -134,6 +134,33 @@ async function openPortable(options: UdpOptions): Promise<UdpSockets> {
       await Promise.all(opened.map(({ socket }) => new Promise<void>((resolve) => socket.close(() => resolve()))));
     },
   );
+}
+
+/** What one `listen` comes to: wildcards or an address, all on one port. */
+type BindPlan = {
+  readonly hosts: readonly string[];
+  readonly port: number;
+  /** The machine may lack a family, or an address may go away: nobody has named it. */
+  readonly isLenient: boolean;
+  readonly bufferSize: number;
+};
+
+/**
+ * `8000` and `[::]:8000` together, or `8000` and `127.0.0.1:8000`: what an earlier wildcard serves already is not bound again. Wildcards
+ * come first, since they may not be bound while somebody holds an address of the port.
+ */
+function planBinds(options: UdpOptions): BindPlan[] {
+  const taken = new Set<string>();
+  const familyOf = (host: string): string => (host.includes(":") ? "IPv6" : "IPv4");
+  const wide = options.listen.filter(({ host }) => host === undefined || WILDCARDS.has(host));
+  const narrow = options.listen.filter((listen) => !wide.includes(listen));
+  return [...wide, ...narrow].flatMap((listen) => {
+    const { port } = listen;
+    const hosts = wildcardsOf(listen, options).filter((host) => port === 0 || !taken.has(`${familyOf(host)} ${port}`));
+    for (const host of hosts) if (WILDCARDS.has(host)) taken.add(`${familyOf(host)} ${port}`);
+    if (hosts.length === 0) return [];
+    return [{ hosts, port, isLenient: listen.host === undefined, bufferSize: options.bufferSize ?? DEFAULT_BUFFER }];
+  });
 }
 
 type Bound = { readonly fd: number; readonly address: string; readonly family: "IPv4" | "IPv6"; readonly port: number };
@@ -154,20 +181,20 @@ class BindError extends Error {
  * address; then SO_REUSEADDR lets the specific addresses join; then it is taken off again, so that no later program can (Linux looks
  * at the flags of both sockets at the time of the second bind).
  */
-function bindNative(libc: LibC, listen: UdpListen, options: UdpOptions): Bound[] {
+function bindNative(libc: LibC, plan: BindPlan, options: UdpOptions): Bound[] {
   for (let attempt = 1; ; attempt++) {
     const bound: Bound[] = [];
     try {
-      for (const wildcard of wildcardsOf(listen, options)) {
+      for (const host of plan.hosts) {
         try {
-          bound.push(bindOne(libc, wildcard, bound[0]?.port ?? listen.port, false, options));
+          bound.push(bindOne(libc, host, bound[0]?.port ?? plan.port, false, options));
         } catch (error) {
-          const isMissing = error instanceof BindError && NO_FAMILY.has(error.code) && listen.host === undefined;
+          const isMissing = error instanceof BindError && NO_FAMILY.has(error.code) && plan.isLenient;
           if (!isMissing) throw error; // a machine may have IPv6 switched off
         }
       }
       const first = bound[0];
-      if (first === undefined) throw new BindError("EAFNOSUPPORT", listen.host ?? "0.0.0.0", listen.port);
+      if (first === undefined) throw new BindError("EAFNOSUPPORT", plan.hosts[0] ?? "0.0.0.0", plan.port);
       if (bound.every(({ address }) => !WILDCARDS.has(address))) return bound;
       for (const { fd } of bound) setReuse(libc, fd, 1);
       const families = new Set(bound.map(({ family }) => family));
@@ -183,7 +210,7 @@ function bindNative(libc: LibC, listen: UdpListen, options: UdpOptions): Bound[]
       return bound;
     } catch (error) {
       for (const { fd } of bound) libc.close(fd);
-      const isUnlucky = listen.port === 0 && error instanceof BindError && error.code === "EADDRINUSE";
+      const isUnlucky = plan.port === 0 && error instanceof BindError && error.code === "EADDRINUSE";
       if (!isUnlucky || attempt === MAX_ATTEMPTS) throw error; // port 0: free in one family, taken in the other
     }
   }
@@ -212,14 +239,14 @@ function bindOne(libc: LibC, address: string, port: number, reuse: boolean, opti
   return { fd, address, family, port: actual.readUInt16BE(2) };
 }
 
-async function bindPortable(listen: UdpListen, options: UdpOptions): Promise<{ local: LocalSocket; socket: Socket }[]> {
+async function bindPortable(plan: BindPlan): Promise<{ local: LocalSocket; socket: Socket }[]> {
   const addresses: string[] = [];
-  for (const wildcard of wildcardsOf(listen, options)) {
-    if (WILDCARDS.has(wildcard)) addresses.push(...localAddresses(new Set([wildcard === "::" ? "IPv6" : "IPv4"])));
-    else addresses.push(wildcard);
+  for (const host of plan.hosts) {
+    if (WILDCARDS.has(host)) addresses.push(...localAddresses(new Set([host === "::" ? "IPv6" : "IPv4"])));
+    else addresses.push(host);
   }
   const opened: { local: LocalSocket; socket: Socket }[] = [];
-  let port = listen.port;
+  let port = plan.port;
   for (const address of addresses) {
     const family = address.includes(":") ? "IPv6" : "IPv4";
     const socket = createSocket({ type: family === "IPv4" ? "udp4" : "udp6", ipv6Only: family === "IPv6" });
@@ -230,12 +257,12 @@ async function bindPortable(listen: UdpListen, options: UdpOptions): Promise<{ l
     } catch (error) {
       socket.close();
       const code = error instanceof Error && "code" in error ? String(error.code) : "EINVAL";
-      if (code === "EADDRNOTAVAIL" && listen.host === undefined) continue;
+      if (code === "EADDRNOTAVAIL" && plan.isLenient) continue;
       for (const { socket: other } of opened) other.close();
       throw new BindError(code, address, port);
     }
     port = socket.address().port;
-    growBuffers(socket, options.bufferSize ?? DEFAULT_BUFFER);
+    growBuffers(socket, plan.bufferSize);
     opened.push({ local: { address, family, port, fd: undefined, socket }, socket });
   }
   return opened;

@@ -24,6 +24,26 @@ export function isLoopback(address: string): boolean {
   return bytes.length === 4 ? bytes[0] === 127 : bytes.equals(LOOPBACK_V6);
 }
 
+/**
+ * Who can reach an address: `loopback`, the machine itself; `private`, its network (RFC 1918, 6598, 3927, 4193, 4291); `public`, everybody,
+ * as far as its form tells; `name` when it is no address.
+ */
+export function scopeOf(address: string): "loopback" | "private" | "public" | "name" {
+  const bytes = addressBytes(address);
+  if (bytes === undefined) return "name";
+  if (isLoopback(address)) return "loopback";
+  const [first = 0, second = 0] = bytes;
+  const isPrivate =
+    bytes.length === 4
+      ? first === 10 ||
+        (first === 172 && second >= 16 && second < 32) ||
+        (first === 192 && second === 168) ||
+        (first === 169 && second === 254) ||
+        (first === 100 && second >= 64 && second < 128)
+      : (first & 0xfe) === 0xfc || (first === 0xfe && (second & 0xc0) === 0x80);
+  return isPrivate ? "private" : "public";
+}
+
 function ipv4Bytes(address: string): Buffer | undefined {
   const parts = address.split(".");
   if (parts.length !== 4) return undefined;

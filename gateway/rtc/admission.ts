@@ -6,7 +6,7 @@ import { type Config, vhostFor } from "../config/config.js";
 import type { StreamName } from "../hub/types.js";
 import { Refusal } from "../media/errors.js";
 import { addressBytes } from "./address.js";
-import { gatherCandidates } from "./candidates.js";
+import { gatherCandidates, parseRequested, servesFamily } from "./candidates.js";
 import type { RtcMachine } from "./network.js";
 import type { Candidate, IceCredentials } from "./sdp-answer.js";
 
@@ -50,30 +50,44 @@ export function chooseCredentials(
   return { usernameFragment, password };
 }
 
-/** @param port of the media sockets @throws Refusal when there is none */
+/** @param port of the first media socket @throws Refusal when there is none, or `?eip=` makes no sense */
 export async function candidatesFor(offer: RtcOffer, config: Config, machine: RtcMachine, port: number): Promise<Candidate[]> {
+  const requested = parseRequested(offer.candidates);
   const { rtcServer } = config;
-  const apiHosts: string[] = [];
-  if (rtcServer.apiAsCandidates && offer.candidates.length === 0 && offer.apiHost !== "") {
-    if (addressBytes(offer.apiHost) !== undefined) {
-      apiHosts.push(offer.apiHost);
-    } else {
-      if (rtcServer.resolveApiDomain) apiHosts.push(...(await machine.resolve(offer.apiHost)));
-      if (rtcServer.keepApiDomain) apiHosts.push(offer.apiHost);
-    }
-  }
-  const hosts = rtcServer.listen.map((listen) => listen.host);
   const candidates = gatherCandidates({
-    requested: offer.candidates,
+    requested,
     configured: rtcServer.candidate,
     detect: rtcServer.useAutoDetectNetworkIp,
     family: rtcServer.ipFamily,
     interfaces: machine.interfaceAddresses(),
-    apiHosts,
+    apiHosts: requested.length > 0 ? [] : await apiHostsOf(offer.apiHost, config, machine),
+    listen: rtcServer.listen,
     port,
-    boundTo: hosts.every((host) => host !== undefined) ? hosts.filter((host) => host !== undefined) : [],
   });
   if (candidates.length === 0)
     throw new Refusal("unavailable", "no address to reach this gateway at is known (rtc_server.candidate)");
   return candidates;
+}
+
+/** What answers announce when nothing is asked for by name: configured or detected, without the API's host. */
+export function standingCandidates({ rtcServer }: Config, machine: RtcMachine, port: number): Candidate[] {
+  return gatherCandidates({
+    requested: [],
+    configured: rtcServer.candidate,
+    detect: rtcServer.useAutoDetectNetworkIp,
+    family: rtcServer.ipFamily,
+    interfaces: machine.interfaceAddresses(),
+    apiHosts: [],
+    listen: rtcServer.listen,
+    port,
+  });
+}
+
+async function apiHostsOf(host: string, { rtcServer }: Config, machine: RtcMachine): Promise<string[]> {
+  if (!rtcServer.apiAsCandidates || host === "") return [];
+  if (addressBytes(host) !== undefined) return [host];
+  // A name may have addresses of a family that no media socket is of.
+  const isServed = (address: string): boolean => servesFamily(rtcServer.listen, address, rtcServer.ipFamily);
+  const resolved = rtcServer.resolveApiDomain ? (await machine.resolve(host)).filter(isServed) : [];
+  return rtcServer.keepApiDomain ? [...resolved, host] : resolved;
 }

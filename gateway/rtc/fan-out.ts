@@ -5,6 +5,7 @@ import type { PacketBatch, PacketLane } from "../hub/types.js";
 import type { Sink } from "../media/frame.js";
 import type { MediaPacket } from "../rtp/packet.js";
 import type { Egress } from "./egress.js";
+import { RedundantAudio } from "./redundant-audio.js";
 import type { Viewer } from "./viewer.js";
 
 export class FanOut implements Sink<PacketBatch> {
@@ -13,6 +14,7 @@ export class FanOut implements Sink<PacketBatch> {
   readonly #now: () => number;
   readonly #onWritten: () => void;
   readonly #onEnded: (fanOut: FanOut, reason: string) => void;
+  readonly #redundant: RedundantAudio;
   readonly #viewers: Viewer[] = [];
   #users = 0;
   /** Of this turn, pictures before sound: a shorter packet can only be the last of a message. */
@@ -33,6 +35,7 @@ export class FanOut implements Sink<PacketBatch> {
   }) {
     this.lane = options.lane;
     this.#egress = options.egress;
+    this.#redundant = new RedundantAudio(options.lane, options.egress);
     this.#now = options.now;
     this.#onWritten = options.onWritten;
     this.#onEnded = options.onEnded;
@@ -83,7 +86,8 @@ export class FanOut implements Sink<PacketBatch> {
     const staged = this.#staged;
     for (let index = 0; index < packets.length; index++)
       staged[index] = this.#egress.stage((packets[index] as MediaPacket).payload);
-    for (let index = 0; index < viewers.length; index++) (viewers[index] as Viewer).write(now, packets, staged);
+    for (let index = 0; index < viewers.length; index++) (viewers[index] as Viewer).write(now, packets, staged, this.#redundant);
+    this.#redundant.clear();
   }
 
   close(reason: string): void {

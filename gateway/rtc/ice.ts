@@ -19,6 +19,7 @@ export class IceLiteAgent {
   response: Buffer | undefined;
   readonly statistics = { checks: 0, ignored: 0 };
 
+  readonly #echoesUsername: boolean;
   #local: IceCredentials;
   #remoteFragment: string;
   /** The credentials before a restart: they hold until the peer uses the new ones (RFC 8445 section 9). */
@@ -27,8 +28,10 @@ export class IceLiteAgent {
   #selectedPriority = 0;
   #selectedHeard = Number.NEGATIVE_INFINITY;
 
-  constructor(local: IceCredentials, remoteFragment: string) {
+  /** @param echoesUsername in responses: the credentials were chosen by somebody who checks a path with a tool. Default false */
+  constructor(local: IceCredentials, remoteFragment: string, echoesUsername = false) {
     this.#local = local;
+    this.#echoesUsername = echoesUsername;
     this.#remoteFragment = remoteFragment;
   }
 
@@ -55,7 +58,8 @@ export class IceLiteAgent {
     }
     this.statistics.checks++;
     if (credentials === this.#local) this.#previous = undefined;
-    this.response = writeBindingResponse(message.transactionId, from.address, from.port, password);
+    const echo = this.#echoesUsername ? message.username : undefined;
+    this.response = writeBindingResponse(message.transactionId, from.address, from.port, password, echo);
     const remote = this.#learn(now, from, message.priority ?? 0);
     if (remote === undefined) return "answered";
     const isSelected = this.selected !== undefined && sameEndpoint(this.selected, from);
@@ -76,6 +80,15 @@ export class IceLiteAgent {
   /** Notes an authenticated packet of another kind. */
   heard(now: number, from: Endpoint): void {
     if (this.selected !== undefined && sameEndpoint(this.selected, from)) this.#selectedHeard = now;
+  }
+
+  /** The address is no more: its TCP connection has ended. If it was the selected one, the next check from any other selects that. */
+  drop(endpoint: Endpoint): void {
+    const index = this.#addresses.findIndex((address) => sameEndpoint(address.endpoint, endpoint));
+    if (index !== -1) this.#addresses.splice(index, 1);
+    if (this.selected === undefined || !sameEndpoint(this.selected, endpoint)) return;
+    this.#selectedHeard = Number.NEGATIVE_INFINITY;
+    this.#selectedPriority = 0;
   }
 
   /** True for an address from which a signed check has come. */

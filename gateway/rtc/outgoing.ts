@@ -49,6 +49,8 @@ export class Outgoing {
   readonly transportCc: TransportCcSender | undefined;
   packets = 0;
   bytes = 0;
+  /** When the first packet of media went out; -1 before. */
+  mediaAt = -1;
   /** Packets that found the send queue full. */
   dropped = 0;
   /** Playout delay that is said once the viewer is live. */
@@ -68,6 +70,11 @@ export class Outgoing {
     return this.#port !== undefined;
   }
 
+  /** Milliseconds that the oldest of what the viewer has not taken has waited (TCP only). */
+  get lag(): number {
+    return this.#port?.lag ?? 0;
+  }
+
   open(port: EgressPort): void {
     this.#port = port;
   }
@@ -80,6 +87,7 @@ export class Outgoing {
   /**
    * @param timestampDelta added to the packet's RTP time
    * @param playoutDelay said as long as the track is being introduced
+   * @param payloadType default the track's own
    * @returns bytes on the wire, 0 when the send queue is full
    */
   send(
@@ -89,13 +97,14 @@ export class Outgoing {
     staged: number,
     timestampDelta: number,
     playoutDelay: number,
+    payloadType = track.sender.track.payloadType,
   ): number {
     const port = this.#port;
     if (port === undefined) return 0;
     const { sender, extension } = track;
     const number = sender.assign(now, packet.sequenceNumber, timestampDelta);
     const timestamp = packet.timestamp + timestampDelta;
-    const firstWord = (packet.marker ? 0x80 : 0) | sender.track.payloadType;
+    const firstWord = (packet.marker ? 0x80 : 0) | payloadType;
     const cc = extension.isNumbered ? this.transportCc : undefined;
     const transportNumber = cc === undefined ? 0 : cc.next();
     const block = track.isIntroduced ? extension.plain(transportNumber) : extension.full(transportNumber, playoutDelay);
@@ -104,6 +113,7 @@ export class Outgoing {
     sender.sent(packet.payload.length, timestamp);
     if (cc !== undefined) cc.sent(now, size);
     this.#count(size);
+    if (this.mediaAt === -1 && size > 0) this.mediaAt = now;
     return size;
   }
 

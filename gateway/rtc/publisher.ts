@@ -37,6 +37,8 @@ export type PublisherOptions = {
 };
 
 export class Publisher implements MediaSide {
+  mediaAt: number | undefined;
+  reportAt: number | undefined;
   readonly #options: PublisherOptions;
   readonly #lane: PublisherLane;
   readonly #audio: IncomingTrack | undefined;
@@ -101,6 +103,7 @@ export class Publisher implements MediaSide {
     const header = this.#header;
     if (this.#port === undefined || !header.read(packet)) return;
     this.#now = now;
+    if (this.#packets === 0) this.mediaAt = now;
     this.#packets += 1;
     this.#bytes += packet.length;
     this.#bitrateBytes += packet.length;
@@ -112,9 +115,11 @@ export class Publisher implements MediaSide {
     const { track } = source;
     if (this.#twcc !== undefined) this.#record(now, this.#twcc, track);
     if (source.role === "media") {
-      if (header.payloadType !== track.ids.payloadType) return; // comfort noise, tones, redundancy: not agreed on
+      const { payloadType, redPayloadType } = track.ids;
+      if (header.payloadType === payloadType) track.receiver?.receive(now, header);
+      else if (header.payloadType === redPayloadType) track.receiver?.receiveRedundant(now, header, payloadType);
+      else return; // comfort noise, tones: not agreed on
       source.lastHeard = now;
-      track.receiver?.receive(now, header);
     } else if (header.payloadType === track.ids.rtxPayloadType) {
       track.receiver?.receiveRetransmission(now, header);
     }
@@ -195,7 +200,7 @@ export class Publisher implements MediaSide {
       this.#sources.set(ssrc, source);
       return source;
     }
-    if (header.payloadType !== track.ids.payloadType) return undefined;
+    if (header.payloadType !== track.ids.payloadType && header.payloadType !== track.ids.redPayloadType) return undefined;
     const { receiver } = track;
     if (receiver !== undefined) {
       const old = this.#sources.get(receiver.ssrc);
@@ -218,7 +223,8 @@ export class Publisher implements MediaSide {
       const { ids } = track;
       if (ssrc !== 0 && (ssrc === ids.ssrc || ssrc === ids.rtxSsrc)) return track;
       if (ids.extensions.mid !== 0 && header.text(ids.extensions.mid) === ids.mid) return track;
-      if (payloadType === ids.payloadType || payloadType === ids.rtxPayloadType) found = track;
+      if (payloadType === ids.payloadType || payloadType === ids.rtxPayloadType || payloadType === ids.redPayloadType)
+        found = track;
     }
     return found;
   }
@@ -247,6 +253,7 @@ export class Publisher implements MediaSide {
   // --- What the publisher reports
 
   #readSenderReport(now: number): void {
+    this.reportAt ??= now;
     const { bytes, start } = READER;
     const source = this.#sources.get(READER.senderSsrc);
     const receiver = source?.role === "media" ? source.track.receiver : undefined;

@@ -25,6 +25,8 @@ export type NegotiatedTrack = {
   readonly payloadType: number;
   /** -1 without RTX. */
   readonly rtxPayloadType: number;
+  /** Opus: of packets that carry the frame before again (RFC 2198); -1 without. */
+  readonly redPayloadType: number;
   /** Ours when we send; when we receive the first source the offer names, 0 when it names none. */
   readonly ssrc: number;
   /** 0 without RTX. */
@@ -46,7 +48,8 @@ export type Negotiated = {
   readonly audio: NegotiatedTrack | undefined;
   readonly video: NegotiatedTrack | undefined;
   readonly remote: IceCredentials;
-  readonly fingerprint: Fingerprint;
+  /** Undefined for a connectivity check, which never gets further than ICE. */
+  readonly fingerprint: Fingerprint | undefined;
   /** Our role. */
   readonly dtlsRole: "passive" | "active";
 };
@@ -125,6 +128,24 @@ export function answerPublish(offer: Offer, codecs: PublishCodecs, options: Answ
   return answer(offer, "recvonly", choose, options);
 }
 
+/** True for the offer of a connectivity check: nothing in it could ever be encrypted. */
+export function isBareOffer(offer: Offer): boolean {
+  return offer.media.every((media) => media.fingerprint === undefined);
+}
+
+/**
+ * Answers a connectivity check: whatever codecs are offered, since nothing will be sent.
+ *
+ * @throws Refusal `bad-request`, `unsupported`
+ */
+export function answerCheck(offer: Offer, direction: "sendonly" | "recvonly", options: AnswerOptions): Negotiated {
+  const choose = (media: OfferedMedia): Choice | undefined => {
+    const [codec] = media.codecs;
+    return codec === undefined ? undefined : { codec, formatParameters: parametersText(codec) };
+  };
+  return answer(offer, direction, choose, options, "check");
+}
+
 type Choice = {
   readonly codec: OfferedCodec;
   /** Of the answer. */
@@ -138,6 +159,7 @@ function answer(
   direction: Direction,
   choose: (media: OfferedMedia, kind: MediaKind) => Choice | undefined,
   options: AnswerOptions,
+  purpose: "media" | "check" = "media",
 ): Negotiated {
   let audio: NegotiatedTrack | undefined;
   let video: NegotiatedTrack | undefined;
@@ -172,7 +194,8 @@ function answer(
       "SDP: nothing offered can be used: the offer and the stream have no kind of media in common",
     );
   }
-  if (transport.fingerprint === undefined) refuse("no fingerprint of sha-256, sha-384 or sha-512 is offered");
+  const { fingerprint } = transport;
+  if (fingerprint === undefined && purpose === "media") refuse("no fingerprint of sha-256, sha-384 or sha-512 is offered");
   const text = [
     "v=0",
     `o=- ${options.sessionId} 2 IN IP4 0.0.0.0`,
@@ -192,7 +215,7 @@ function answer(
     audio,
     video,
     remote: { usernameFragment: ownText(transport.usernameFragment), password: ownText(transport.password) },
-    fingerprint: { algorithm: transport.fingerprint.algorithm, value: ownText(transport.fingerprint.value) },
+    fingerprint: fingerprint === undefined ? undefined : { algorithm: fingerprint.algorithm, value: ownText(fingerprint.value) },
     dtlsRole: dtlsRoleFor(transport, options),
   };
 }
@@ -281,6 +304,8 @@ function negotiate(
   // reuse a nonce. So without RTX nothing in the header may change between the two (RFC 3711 section 9.1, RFC 7714 section 8.1).
   const headerMayVary = !sends || !nack || rtx !== undefined;
   const transportCc = options.twcc && headerMayVary && transportCcId !== 0 && codec.feedback.has("transport-cc");
+  // The same holds for a payload that carries redundancy in one of the two.
+  const red = codec.name === "opus" && headerMayVary ? redundancyFor(media, codec) : undefined;
   const pair = media.retransmissionPairs[0];
   return {
     kind,
@@ -290,6 +315,7 @@ function negotiate(
     channels: codec.channels,
     payloadType: codec.payloadType,
     rtxPayloadType: rtx?.payloadType ?? -1,
+    redPayloadType: red?.payloadType ?? -1,
     ssrc: sends ? options.newSsrc() : (pair?.[0] ?? media.ssrcs[0] ?? 0),
     rtxSsrc: rtx === undefined ? 0 : sends ? options.newSsrc() : (pair?.[1] ?? 0),
     extensions: {
@@ -302,6 +328,18 @@ function negotiate(
     formatParameters: choice.formatParameters,
     ...(choice.parameterSets !== undefined && { parameterSets: ownText(choice.parameterSets) }),
   };
+}
+
+/** Packets of this codec with earlier frames of it again: `red` whose fmtp names it alone. */
+function redundancyFor(media: OfferedMedia, codec: OfferedCodec): OfferedCodec | undefined {
+  return media.codecs.find(
+    ({ name, clockRate, channels, redundantTypes }) =>
+      name === "red" &&
+      clockRate === codec.clockRate &&
+      channels === codec.channels &&
+      redundantTypes.length > 1 &&
+      redundantTypes.every((payloadType) => payloadType === codec.payloadType),
+  );
 }
 
 function extensionId(media: OfferedMedia, uri: string): number {
@@ -321,10 +359,13 @@ function acceptedSection(
   dtlsRole: "passive" | "active",
   options: AnswerOptions,
 ): string {
-  const { payloadType, rtxPayloadType, extensions, feedback } = track;
+  const { payloadType, rtxPayloadType, redPayloadType, extensions, feedback } = track;
   const hasRtx = rtxPayloadType !== -1;
+  const hasRed = redPayloadType !== -1;
+  // A browser sends redundancy only when it is preferred to the plain codec.
+  const formats = [hasRed ? redPayloadType : -1, payloadType, hasRtx ? rtxPayloadType : -1].filter((format) => format !== -1);
   const lines = [
-    `m=${track.kind} 9 ${media.protocol} ${payloadType}${hasRtx ? ` ${rtxPayloadType}` : ""}`,
+    `m=${track.kind} 9 ${media.protocol} ${formats.join(" ")}`,
     "c=IN IP4 0.0.0.0",
     "a=rtcp:9 IN IP4 0.0.0.0",
     `a=ice-ufrag:${options.ice.usernameFragment}`,
@@ -349,6 +390,10 @@ function acceptedSection(
   if (feedback.nack) lines.push(`a=rtcp-fb:${payloadType} nack`);
   if (feedback.pli) lines.push(`a=rtcp-fb:${payloadType} nack pli`);
   if (track.formatParameters !== "") lines.push(`a=fmtp:${payloadType} ${track.formatParameters}`);
+  if (hasRed) {
+    lines.push(`a=rtpmap:${redPayloadType} red/${track.clockRate}${channels}`);
+    lines.push(`a=fmtp:${redPayloadType} ${payloadType}/${payloadType}`);
+  }
   if (hasRtx) lines.push(`a=rtpmap:${rtxPayloadType} rtx/${track.clockRate}`, `a=fmtp:${rtxPayloadType} apt=${payloadType}`);
   if (direction === "sendonly") {
     if (hasRtx) lines.push(`a=ssrc-group:FID ${track.ssrc} ${track.rtxSsrc}`);

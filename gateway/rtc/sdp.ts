@@ -16,6 +16,8 @@ export type OfferedCodec = {
   readonly channels: number;
   /** `fmtp` parameters, keys in lower case. */
   readonly parameters: ReadonlyMap<string, string>;
+  /** `red`: payload types of the blocks that its fmtp names (RFC 2198 section 5). */
+  readonly redundantTypes: readonly number[];
   /** `rtcp-fb` of this payload type or of `*`: `nack`, `nack pli`, `ccm fir`, `transport-cc`, `goog-remb`. */
   readonly feedback: ReadonlySet<string>;
 };
@@ -185,6 +187,7 @@ function readCodecs(section: Section, formats: readonly string[], where: string)
       clockRate: Number(map[2]),
       channels: Number(map[3] ?? 1),
       parameters: readParameters(parameters.get(format)?.[0] ?? ""),
+      redundantTypes: readRedundantTypes(parameters.get(format)?.[0] ?? ""),
       feedback: new Set([...(feedback.get(format) ?? []), ...(feedback.get("*") ?? [])]),
     });
   }
@@ -201,6 +204,10 @@ function readParameters(text: string): Map<string, string> {
       parameters.set(key, value);
   }
   return parameters;
+}
+
+function readRedundantTypes(text: string): number[] {
+  return REDUNDANT_TYPES.test(text) ? text.split("/").map(Number) : [];
 }
 
 function readExtensions(section: Section, session: Section): HeaderExtension[] {
@@ -318,6 +325,7 @@ const PASSWORD = /^[A-Za-z0-9+/]{22,256}$/;
 const HEX_PAIRS = /^[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2})*$/;
 const RTPMAP = /^([A-Za-z0-9][A-Za-z0-9_.-]{0,31})\/(\d{1,6})(?:\/(\d{1,2}))?$/;
 const EXTMAP = /^(\d{1,5})(?:\/[a-z]+)? ([A-Za-z][A-Za-z0-9+.:/_-]{0,127})(?: .*)?$/;
+const REDUNDANT_TYPES = /^\d{1,3}(\/\d{1,3}){0,7}$/;
 const PARAMETER_VALUE = /^[A-Za-z0-9+/=.,:_-]{0,4096}$/;
 const DIRECTIONS: readonly Direction[] = ["sendrecv", "sendonly", "recvonly", "inactive"];
 /** Weakest first (RFC 8122 section 5; MD5 and SHA-1 are no longer trusted). */

@@ -3,6 +3,7 @@
 // Who closes whom: the gateway closes the server; the server closes its sessions, then egress and sockets, then the DTLS context.
 
 import { randomBytes, randomInt } from "node:crypto";
+import type { Socket } from "node:net";
 
 import { type Config, vhostFor } from "../config/config.js";
 import type { Clock } from "../hub/clock.js";
@@ -10,19 +11,24 @@ import { displayName, shownId } from "../hub/names.js";
 import type { Hub, PacketLane, Peer, Play, Publication, Source, StreamName } from "../hub/types.js";
 import { Refusal } from "../media/errors.js";
 import type { DtlsContext, Endpoint } from "../native/types.js";
-import { candidatesFor, checkVhost, chooseCredentials, type RtcOffer } from "./admission.js";
+import { candidatesFor, checkVhost, chooseCredentials, type RtcOffer, standingCandidates } from "./admission.js";
+import { type Transports, withTransports } from "./candidates.js";
+import { addressesOf, type Diagnosis, SessionTrace, scopeWarning } from "./diagnosis.js";
+import { DiagnosisArchive } from "./diagnosis-archive.js";
 import type { EgressStatistics } from "./egress.js";
 import { FanOut } from "./fan-out.js";
-import type { MediaSide } from "./media-side.js";
+import { type MediaSide, NO_MEDIA } from "./media-side.js";
 import type { RtcMachine, RtcNetwork } from "./network.js";
 import { Publisher } from "./publisher.js";
 import { type Offer, parseOffer } from "./sdp.js";
 import {
   type AnswerOptions,
+  answerCheck,
   answerPlay,
   answerPublish,
   type Candidate,
   type IceCredentials,
+  isBareOffer,
   type Negotiated,
   type NegotiatedTrack,
   ownText,
@@ -51,6 +57,8 @@ export type RtcServerOptions = {
   readonly machine: RtcMachine;
   /** Runs the callback at the end of the present turn of the event loop. Default setImmediate. */
   readonly defer?: (callback: () => void) => void;
+  /** Of `rtc_server.tcp.listen` those to listen at; at the others connections come by `acceptStream`. Default all. */
+  readonly tcpListen?: Config["rtcServer"]["tcp"]["listen"];
   /** Sessions at one time. Default 5000. */
   readonly maxSessions?: number;
 };
@@ -60,9 +68,12 @@ export type RtcAnswer = { readonly id: string; readonly sdp: string };
 /** What a session is connected to within the gateway: the stream it plays or publishes. */
 type Role =
   | { readonly role: "viewer"; readonly play: Play; readonly fanOut: FanOut; readonly viewer: Viewer }
-  | { readonly role: "publisher"; readonly publication: Publication };
+  | { readonly role: "publisher"; readonly publication: Publication }
+  | { readonly role: "check" };
 type Attachment = Role & {
   readonly name: StreamName;
+  /** Agreed on, `h264 opus`. */
+  readonly codecs: string;
   /** What an ICE restart is answered with. */
   readonly bundle: Negotiated["bundle"];
   readonly candidates: readonly Candidate[];
@@ -76,7 +87,11 @@ type Admitted = {
   readonly offer: Offer;
   readonly network: RtcNetwork;
   readonly answer: AnswerOptions;
+  /** `check`: the client chose our ICE credentials and offers nothing that could be encrypted, so this ends with ICE. */
+  readonly purpose: "media" | "check";
+  readonly echoesUsername: boolean;
   readonly stunTimeout: number;
+  readonly trace: SessionTrace;
 };
 
 export class RtcServer implements SessionOwner {
@@ -89,6 +104,7 @@ export class RtcServer implements SessionOwner {
   /** By session id. */
   readonly #attachments = new Map<string, Attachment>();
   readonly #fanOuts = new Map<PacketLane, FanOut>();
+  readonly #archive = new DiagnosisArchive();
   readonly #cname = randomBytes(9).toString("base64url");
   #flushIsDue = false;
   /** Offers between admission and answer. */
@@ -115,16 +131,49 @@ export class RtcServer implements SessionOwner {
       listen: rtcServer.listen,
       family: rtcServer.ipFamily,
       onDatagram: (datagram, from, more) => this.#table.receive(datagram, from, more),
+      ...(rtcServer.tcp.enabled && {
+        tcp: {
+          listen: this.#options.tcpListen ?? rtcServer.tcp.listen,
+          onGone: (endpoint: Endpoint) => this.#table.endAddress(endpoint),
+        },
+      }),
     });
     this.#options.log.info(
-      { address: rtcServer.listen.map(({ host }) => `${host ?? "*"}:${this.port}`).join(" ") },
+      {
+        address: rtcServer.listen.map(({ host }) => `${host ?? "*"}:${this.port}`).join(" "),
+        ...(this.tcpPort !== undefined && { tcp: this.tcpPort }),
+      },
       "webrtc listens",
     );
+    this.#noteCandidates();
+  }
+
+  /** Says who can reach what will be announced: most failures of WebRTC are an address that the client cannot reach. */
+  #noteCandidates(): void {
+    const candidates = standingCandidates(this.#config, this.#options.machine, this.port);
+    const fields = { candidates: addressesOf(candidates) };
+    const warning = scopeWarning(candidates, undefined);
+    if (warning === undefined) this.#options.log.info(fields, "webrtc announces");
+    else
+      this.#options.log.warn(fields, `${warning} For others set rtc_server.candidate to the address they reach this gateway at.`);
   }
 
   /** The UDP port in use. */
   get port(): number {
     return this.#network?.port ?? 0;
+  }
+
+  /** The TCP port in use; undefined: none. */
+  get tcpPort(): number | undefined {
+    const tcp = this.#network?.tcp;
+    return tcp === undefined ? undefined : (tcp.port ?? this.#config.rtcServer.tcp.listen[0]?.port);
+  }
+
+  /** Takes a connection from a port that WebRTC shares with another protocol. */
+  acceptStream(socket: Socket): void {
+    const tcp = this.#network?.tcp;
+    if (tcp === undefined) socket.destroy();
+    else tcp.accept(socket);
   }
 
   get sessionCount(): number {
@@ -144,6 +193,25 @@ export class RtcServer implements SessionOwner {
     const session = this.#table.get(id);
     session?.close(this.#clock.now(), reason);
     return session !== undefined;
+  }
+
+  /** How far a session came and what is the matter with it, also for a while after its end; undefined when there is no such session. */
+  diagnosis(id: string): Diagnosis | undefined {
+    const session = this.#table.get(id);
+    const attachment = this.#attachments.get(id);
+    if (session === undefined || attachment === undefined) return this.#archive.find(this.#clock.now(), id);
+    return this.#diagnose(session, attachment);
+  }
+
+  #diagnose(session: RtcSession, attachment: Attachment): Diagnosis {
+    const { role, codecs, candidates } = attachment;
+    const isLive = attachment.role !== "viewer" || attachment.play.stream.state === "live";
+    const ownPorts = { udp: this.port, tcp: undefined };
+    return session.diagnose(this.#clock.now(), { role, codecs, candidates, isLive, ownPorts });
+  }
+
+  #statisticsOf(session: RtcSession): Readonly<Record<string, unknown>> {
+    return { ...session.statistics(), doctor: this.diagnosis(session.id) };
   }
 
   /** How often a session's ICE was restarted; undefined when there is no such session. */
@@ -201,6 +269,7 @@ export class RtcServer implements SessionOwner {
 
   async #play(offer: RtcOffer): Promise<RtcAnswer> {
     const admitted = await this.#admit(offer);
+    if (admitted.purpose === "check") return this.#openCheck(admitted, "sendonly");
     const { id, peer, network } = admitted;
     let session: RtcSession | undefined;
     const play = await this.#pend(
@@ -210,7 +279,7 @@ export class RtcServer implements SessionOwner {
         lane: "packets",
         mayWait: offer.mayWait ?? false,
         close: (reason) => session?.close(this.#clock.now(), reason),
-        statistics: () => session?.statistics() ?? {},
+        statistics: () => (session === undefined ? {} : this.#statisticsOf(session)),
       }),
     );
     let fanOut: FanOut | undefined;
@@ -240,6 +309,7 @@ export class RtcServer implements SessionOwner {
 
   async #publish(offer: RtcOffer): Promise<RtcAnswer> {
     const admitted = await this.#admit(offer);
+    if (admitted.purpose === "check") return this.#openCheck(admitted, "recvonly");
     const { id, peer } = admitted;
     // Before the hub is asked: an offer that cannot be answered must not push another publisher out.
     const negotiated = answerPublish(admitted.offer, publishCodecs(offer.videoCodec, offer.audioCodec), admitted.answer);
@@ -260,7 +330,7 @@ export class RtcServer implements SessionOwner {
         peer,
         lane: "packets",
         source,
-        statistics: () => session?.statistics() ?? {},
+        statistics: () => (session === undefined ? {} : this.#statisticsOf(session)),
       }),
     );
     try {
@@ -273,6 +343,15 @@ export class RtcServer implements SessionOwner {
       publication.end(error instanceof Error ? error.message : String(error));
       throw error;
     }
+  }
+
+  /** A session that the stream never hears of: whoever made it can prove that checks reach the media sockets, and no more. */
+  #openCheck(admitted: Admitted, direction: "sendonly" | "recvonly"): RtcAnswer {
+    const checks = [...this.#attachments.values()].filter(({ role }) => role === "check").length;
+    if (checks >= MAX_CHECKS) throw new Refusal("overloaded", `${checks} connectivity checks are under way`);
+    const negotiated = answerCheck(admitted.offer, direction, admitted.answer);
+    this.#open(admitted, negotiated, NO_MEDIA, { role: "check" });
+    return { id: admitted.id, sdp: negotiated.answer };
   }
 
   /** Ends every session with a goodbye, then the sockets. Nothing new is let in. */
@@ -293,10 +372,16 @@ export class RtcServer implements SessionOwner {
 
   onAddress(session: RtcSession, endpoint: Endpoint): void {
     this.#table.learnAddress(session, endpoint);
+    this.#network?.tcp?.confirm(endpoint.socket);
   }
 
   onAddressGone(session: RtcSession, endpoint: Endpoint): void {
     this.#table.forgetAddress(session, endpoint);
+    this.#network?.tcp?.release(endpoint.socket);
+  }
+
+  localAddress(endpoint: Endpoint): string {
+    return this.#network?.localAddress?.(endpoint) ?? "";
   }
 
   onConnected(session: RtcSession): void {
@@ -311,17 +396,26 @@ export class RtcServer implements SessionOwner {
     const attachment = this.#attachments.get(session.id);
     this.#attachments.delete(session.id);
     this.#flushSoon();
+    for (const { socket } of session.ice.addresses) this.#network?.tcp?.release(socket); // after the flush
     if (attachment === undefined) return;
+    const diagnosis = this.#diagnose(session, attachment);
+    this.#archive.add(this.#clock.now(), session.id, diagnosis);
     if (attachment.role === "viewer") {
       attachment.fanOut.remove(attachment.viewer);
       this.#release(attachment.fanOut);
       attachment.play.end(reason);
-    } else {
+    } else if (attachment.role === "publisher") {
       attachment.publication.end(reason);
     }
     const fields = { session: shownId(session.id), stream: displayName(attachment.name), peer: session.peer, reason };
     const seconds = Math.round(this.#clock.now() - session.createdAt) / 1000;
-    this.#options.log.info({ ...fields, seconds, ...session.media.statistics() }, `webrtc ${ACTIONS[attachment.role]} ended`);
+    const message = `webrtc ${ACTIONS[attachment.role]} ended`;
+    // Somebody waited for it in vain: that is for the operator.
+    const isInVain = session.trace.at("dtls-done") === undefined && attachment.role !== "check" && diagnosis.cause !== "";
+    if (isInVain && diagnosis.verdict !== "in-progress" && (seconds >= IN_VAIN || session.trace.dtlsFailure !== undefined)) {
+      const { verdict, cause, advice } = diagnosis;
+      this.#options.log.warn({ ...fields, seconds, verdict, cause, advice }, message);
+    } else this.#options.log.info({ ...fields, seconds, ...session.media.statistics() }, message);
   }
 
   #flushSoon(): void {
@@ -350,14 +444,19 @@ export class RtcServer implements SessionOwner {
   }
 
   async #admit(offer: RtcOffer): Promise<Admitted> {
+    const trace = new SessionTrace(this.#clock.now());
     const network = this.#network;
     if (network === undefined || this.#isClosed) throw new Refusal("unavailable", "WebRTC is not running");
     checkVhost(this.#config, offer.name);
     const limit = this.#options.maxSessions ?? 5_000;
     if (this.#table.size + this.#pending >= limit) throw new Refusal("overloaded", `all ${limit} WebRTC sessions are taken`);
     const parsed = parseOffer(offer.sdp);
+    trace.note("offer", this.#clock.now());
+    const isCheck = offer.iceUsernameFragment !== undefined && offer.icePassword !== undefined;
+    if (isCheck) this.#endEarlierCheck(offer.iceUsernameFragment, offer.icePassword);
     const ice = chooseCredentials(offer, (fragment) => this.#table.hasFragment(fragment));
-    const candidates = await candidatesFor(offer, this.#config, this.#options.machine, network.port);
+    const gathered = await candidatesFor(offer, this.#config, this.#options.machine, network.port);
+    const candidates = withTransports(gathered, this.#transports(network));
     const { rtc } = vhostFor(this.#config, offer.name.vhost);
     const id = randomBytes(18).toString("base64url");
     const { address, parameters, pageUrl } = offer;
@@ -380,8 +479,25 @@ export class RtcServer implements SessionOwner {
         twcc: rtc.twcc,
         newSsrc: () => newSsrc(used),
       },
+      purpose: isCheck && isBareOffer(parsed) ? "check" : "media",
+      echoesUsername: isCheck,
       stunTimeout: rtc.stunTimeout,
+      trace,
     };
+  }
+
+  /** Checks are repeated with the same words from a shell: the earlier one must not stand in the way for its half minute. */
+  #endEarlierCheck(usernameFragment: string, password: string): void {
+    const earlier = this.#table.ofFragment(usernameFragment);
+    if (earlier === undefined || earlier.state === "connected" || earlier.ice.local.password !== password) return;
+    earlier.close(this.#clock.now(), "the same credentials were asked for again");
+  }
+
+  #transports({ port }: RtcNetwork): Transports {
+    const { protocol, ipFamily: family, listen, tcp } = this.#config.rtcServer;
+    const { tcpPort } = this;
+    const streams = tcpPort === undefined ? undefined : { listen: tcp.listen, port: tcpPort };
+    return { protocol, family, udp: { listen, port }, tcp: streams };
   }
 
   /** Counts an offer among the sessions while the hub and its gates think about it. */
@@ -400,9 +516,12 @@ export class RtcServer implements SessionOwner {
   }
 
   #open(admitted: Admitted, negotiated: Negotiated, media: MediaSide, role: Role): RtcSession {
-    const { id, name, peer, answer, network, stunTimeout } = admitted;
+    const { id, name, peer, answer, network, echoesUsername, stunTimeout, trace } = admitted;
+    const now = this.#clock.now();
+    trace.note("codecs", now);
+    trace.note("candidates", now);
     const { remote, fingerprint, dtlsRole, bundle } = negotiated;
-    const session = new RtcSession(this.#clock.now(), {
+    const session = new RtcSession(now, {
       id,
       peer: peer.address,
       ice: answer.ice,
@@ -411,10 +530,13 @@ export class RtcServer implements SessionOwner {
       dtls: this.#dtls,
       egress: network.egress,
       createReceiver: (keys) => this.#options.machine.createReceiver(keys),
+      echoesUsername,
       stunTimeout,
+      trace,
       owner: this,
     });
-    this.#attachments.set(id, { ...role, name, bundle, candidates: answer.candidates });
+    const codecs = [negotiated.video?.codec, negotiated.audio?.codec].filter((codec) => codec !== undefined).join(" ");
+    this.#attachments.set(id, { ...role, name, codecs, bundle, candidates: answer.candidates });
     this.#table.add(session);
     const fields = { session: shownId(id), stream: displayName(name), peer: peer.address };
     this.#options.log.info(fields, `webrtc ${ACTIONS[role.role]} started`);
@@ -479,4 +601,6 @@ function newSsrc(used: Set<number>): number {
 }
 
 const STREAM_ID = "sluice";
-const ACTIONS = { viewer: "play", publisher: "publish" } as const;
+const ACTIONS = { viewer: "play", publisher: "publish", check: "check" } as const;
+const IN_VAIN = 3; // s; who leaves sooner has changed his mind
+const MAX_CHECKS = 100; // each lives for half a minute at most

@@ -2,7 +2,7 @@
 // check has come from), and which one is to be woken next.
 
 import type { Clock, TimerHandle } from "../hub/clock.js";
-import type { Endpoint } from "../native/types.js";
+import { type Endpoint, FIRST_STREAM } from "../native/types.js";
 import type { RtcSession } from "./session.js";
 import { isStun, usernameFragmentOf } from "./stun.js";
 import { TimerQueue } from "./timer-queue.js";
@@ -44,6 +44,10 @@ export class SessionTable {
 
   hasFragment(usernameFragment: string): boolean {
     return this.#byFragment.has(usernameFragment);
+  }
+
+  ofFragment(usernameFragment: string): RtcSession | undefined {
+    return this.#byFragment.get(usernameFragment);
   }
 
   add(session: RtcSession): void {
@@ -88,6 +92,11 @@ export class SessionTable {
     const key = portKey(endpoint);
     if (ports?.get(key) === session) ports.delete(key);
     if (ports?.size === 0) this.#byAddress.delete(endpoint.address);
+  }
+
+  /** A TCP connection has ended. */
+  endAddress(endpoint: Endpoint): void {
+    this.#byAddress.get(endpoint.address)?.get(portKey(endpoint))?.addressEnded(endpoint);
   }
 
   /**
@@ -174,7 +183,8 @@ export class SessionTable {
 }
 
 function portKey(endpoint: Endpoint): number {
-  return endpoint.port * 256 + endpoint.socket;
+  const { socket, port } = endpoint;
+  return socket < FIRST_STREAM ? port * FIRST_STREAM + socket : -socket; // a connection has its number for itself
 }
 
 const MIN_WAIT = 1; // ms

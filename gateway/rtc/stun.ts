@@ -175,12 +175,29 @@ export function writeBindingRequest(request: BindingRequest): Buffer {
   return seal(out, at, request.password);
 }
 
-/** The success response: where the request came from, integrity, fingerprint. @throws TypeError for an address that is none */
-export function writeBindingResponse(transactionId: Buffer, address: string, port: number, password: string): Buffer {
+/**
+ * The success response: where the request came from, integrity, fingerprint.
+ *
+ * @param username echoed before all else when given; not of RFC 8489 (section 9.1.4), but what tools for checking a path compare
+ * @throws TypeError for an address that is none
+ */
+export function writeBindingResponse(
+  transactionId: Buffer,
+  address: string,
+  port: number,
+  password: string,
+  username?: string,
+): Buffer {
   const bytes = addressBytes(address);
   if (bytes === undefined) throw new TypeError(`address: ${address} is not an IP address`);
-  const out = Buffer.alloc(HEADER_SIZE + 8 + bytes.length + TRAILER_SIZE);
+  const echo = Buffer.from(username ?? "", "utf8");
+  const echoSize = username === undefined ? 0 : 4 + ((echo.length + 3) & ~3);
+  const out = Buffer.alloc(HEADER_SIZE + echoSize + 8 + bytes.length + TRAILER_SIZE);
   let at = writeHeader(out, BINDING_SUCCESS, transactionId);
+  if (username !== undefined) {
+    at = writeAttributeHeader(out, at, USERNAME, echo.length);
+    at += (echo.copy(out, at) + 3) & ~3;
+  }
   at = writeAttributeHeader(out, at, XOR_MAPPED_ADDRESS, 4 + bytes.length);
   out[at + 1] = bytes.length === 4 ? FAMILY_V4 : FAMILY_V6;
   out.writeUInt16BE(port ^ (MAGIC_COOKIE >>> 16), at + 2);
@@ -273,7 +290,7 @@ function makeCrcTable(): Int32Array {
 
 const HEADER_SIZE = 20;
 const MAGIC_COOKIE = 0x2112a442;
-const MAX_STUN_SIZE = 1500; // one datagram; RFC 8489 section 6.1 wants requests under the path's MTU
+export const MAX_STUN_SIZE = 1500; // one datagram; RFC 8489 section 6.1 wants requests under the path's MTU
 const MAX_USERNAME = 513; // RFC 8489 section 14.3: fewer than 509 bytes as an opaque string, 513 in RFC 5389
 const MAX_UNKNOWN = 16;
 const INTEGRITY_SIZE = 20;

@@ -5,15 +5,42 @@ import { networkInterfaces } from "node:os";
 
 import { createDtlsContext } from "../native/dtls.js";
 import { createSrtpReceiver } from "../native/srtp.js";
+import { type Endpoint, FIRST_STREAM } from "../native/types.js";
 import { openUdpSockets } from "../native/udp.js";
 import { createEgress } from "./egress-create.js";
 import type { RtcMachine } from "./network.js";
+import { NameResolver } from "./resolver.js";
+import { TcpConnections } from "./tcp-connections.js";
+
+const resolver = new NameResolver({
+  lookup: async (name) => (await lookup(name, { all: true })).map(({ address }) => address),
+  now: () => performance.now(),
+});
 
 export const systemMachine: RtcMachine = {
-  async openNetwork({ listen, family, onDatagram }) {
+  async openNetwork({ listen, family, onDatagram, tcp: streams }) {
     const sockets = await openUdpSockets({ listen, family, onDatagram });
     const egress = createEgress(sockets);
-    return { port: sockets.port, egress, close: () => sockets.close() };
+    let tcp: TcpConnections | undefined;
+    if (streams !== undefined) {
+      tcp = new TcpConnections({ paths: egress.streams, onDatagram, onGone: streams.onGone });
+      try {
+        await tcp.listen(streams.listen);
+      } catch (error) {
+        await tcp.close();
+        egress.close();
+        await sockets.close();
+        throw error;
+      }
+    }
+    const localAddress = ({ socket }: Endpoint): string => {
+      if (socket >= FIRST_STREAM) return tcp?.localAddress(socket) ?? "";
+      const local = sockets.sockets[socket];
+      if (local === undefined) return "";
+      return `${local.family === "IPv6" ? `[${local.address}]` : local.address}:${local.port}`;
+    };
+    const close = async (): Promise<void> => void (await Promise.all([tcp?.close(), sockets.close()]));
+    return { port: sockets.port, egress, tcp, localAddress, close };
   },
   createDtls: (ecdsa) => createDtlsContext({ ecdsa }),
   createReceiver: (keys) => createSrtpReceiver(keys),
@@ -25,11 +52,5 @@ export const systemMachine: RtcMachine = {
     }
     return addresses;
   },
-  async resolve(name) {
-    try {
-      return (await lookup(name, { all: true })).map(({ address }) => address);
-    } catch {
-      return []; // a name that does not resolve is no candidate
-    }
-  },
+  resolve: (name) => resolver.resolve(name),
 };

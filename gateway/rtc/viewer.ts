@@ -21,6 +21,7 @@ import type { TrackSender } from "../rtp/sender.js";
 import type { Egress, EgressPort } from "./egress.js";
 import type { MediaSide, MediaStatistics } from "./media-side.js";
 import { Outgoing, OutgoingTrack, OWN_DELAY, TRANSCODED_SOUND_DELAY } from "./outgoing.js";
+import type { RedundantAudio } from "./redundant-audio.js";
 import type { NegotiatedTrack } from "./sdp-answer.js";
 import { VideoFeed } from "./video-feed.js";
 
@@ -46,6 +47,9 @@ export class Viewer implements MediaSide {
   readonly #outgoing: Outgoing;
   readonly #ssrcs: readonly number[];
 
+  reportAt: number | undefined;
+  /** Until when sound is sent with redundancy: the path loses packets. */
+  #lossyUntil = Number.NEGATIVE_INFINITY;
   #reportDue = Number.POSITIVE_INFINITY;
   #reports = 0;
   #reportedWallTime = 0;
@@ -85,16 +89,25 @@ export class Viewer implements MediaSide {
    * Live packets, in their order; the lane's history holds them already.
    *
    * @param staged what `Egress.stage` gave for each of them
+   * @param redundant stages them with redundancy, if this viewer needs it
    */
-  write(now: number, batch: PacketBatch, staged: readonly number[]): void {
+  write(now: number, batch: PacketBatch, staged: readonly number[], redundant: RedundantAudio): void {
     const audio = this.#audio;
     const feed = this.#feed;
     for (let index = 0; index < batch.length; index++) {
       const packet = batch[index] as MediaPacket;
       const stage = staged[index] as number;
       if (packet.kind === "video") feed?.write(now, packet, stage);
-      else if (audio !== undefined) this.#outgoing.send(now, audio, packet, stage, 0, this.#outgoing.lastingDelay);
+      else if (audio !== undefined) this.#writeAudio(now, audio, packet, stage, redundant);
     }
+  }
+
+  #writeAudio(now: number, track: OutgoingTrack, packet: MediaPacket, staged: number, redundant: RedundantAudio): void {
+    const { payloadType, redPayloadType } = track.sender.track;
+    const doubled = now < this.#lossyUntil ? redundant.stage(packet, payloadType) : -1;
+    const { lastingDelay } = this.#outgoing;
+    if (doubled === -1) this.#outgoing.send(now, track, packet, staged, 0, lastingDelay);
+    else this.#outgoing.send(now, track, packet, doubled, 0, lastingDelay, redPayloadType);
   }
 
   /** A viewer sends no media. */
@@ -147,6 +160,10 @@ export class Viewer implements MediaSide {
     this.#outgoing.close();
   }
 
+  get mediaAt(): number | undefined {
+    return this.#outgoing.mediaAt === -1 ? undefined : this.#outgoing.mediaAt;
+  }
+
   statistics(): MediaStatistics {
     const video = this.#video?.sender;
     const audio = this.#audio?.sender;
@@ -162,6 +179,7 @@ export class Viewer implements MediaSide {
       bytes,
       resent: (video?.statistics.resent ?? 0) + (audio?.statistics.resent ?? 0),
       dropped,
+      falls: this.#feed?.falls ?? 0,
     };
   }
 
@@ -210,17 +228,24 @@ export class Viewer implements MediaSide {
   #readReports(now: number): void {
     const first = READER.reportsAt;
     if (first === -1) return;
+    if (READER.count > 0) this.reportAt ??= now;
     for (let index = 0; index < READER.count; index++) {
       readReportBlock(BLOCK, READER.bytes, first + index * REPORT_BLOCK_SIZE);
       const track = this.#trackOf(BLOCK.ssrc);
       track?.sender.reported(now, BLOCK);
       track?.acknowledged(BLOCK.highestSequence);
+      if (BLOCK.fractionLost > 0) this.#packetsLost(now);
     }
+  }
+
+  #packetsLost(now: number): void {
+    if (this.#audio !== undefined && this.#audio.sender.track.redPayloadType !== -1) this.#lossyUntil = now + LOSS_REMEMBERED;
   }
 
   #readNack(now: number): void {
     const track = this.#trackOf(READER.mediaSsrc);
     if (track === undefined) return;
+    this.#packetsLost(now);
     if (track === this.#video) this.#feed?.packetsLost(now);
     const { bytes, end } = READER;
     for (let at = READER.start + 12; at + 4 <= end; at += 4) {
@@ -245,6 +270,8 @@ const READER = new RtcpReader();
 const BLOCK = new ReportBlock();
 const SCRATCH = Buffer.alloc(1200); // reports are built here and copied by the egress at once
 
+/** ms that sound goes on with redundancy after the last sign of loss: at 0.1 % of loss there is one every few seconds. */
+const LOSS_REMEMBERED = 30_000;
 const REPORT_INTERVAL = 1_000; // ms
 const REPORT_GRID = 100; // ms
 const EARLY_REPORTS: readonly number[] = [150, 350]; // ms; a browser aligns lips from its second report on

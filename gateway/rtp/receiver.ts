@@ -5,6 +5,7 @@ import { NackGenerator } from "./nack-generator.js";
 import { PayloadStore } from "./payload-store.js";
 import { ReceiveLog } from "./receive-log.js";
 import { ReceivedPacket } from "./received-packet.js";
+import { RedundantBlocks } from "./redundancy.js";
 import { ReorderWindow } from "./reorder.js";
 import { FIRST_TIMESTAMP_CYCLE, unwrapSequence, unwrapTimestamp } from "./unwrap.js";
 
@@ -40,13 +41,14 @@ export type ReceptionReport = {
 
 export class RtpReceiver {
   readonly ssrc: number;
-  readonly statistics = { packets: 0, bytes: 0, repaired: 0, abandoned: 0, malformed: 0 };
+  readonly statistics = { packets: 0, bytes: 0, repaired: 0, redundant: 0, abandoned: 0, malformed: 0 };
   readonly #options: RtpReceiverOptions;
   readonly #log: ReceiveLog;
   readonly #reorder = new ReorderWindow();
   readonly #nacks = new NackGenerator();
   readonly #payloads: PayloadStore;
   readonly #due: number[] = [];
+  readonly #blocks = new RedundantBlocks();
   #timestamp = -1;
   #lastSenderReport = 0;
   #lastSenderReportAt = 0;
@@ -98,15 +100,46 @@ export class RtpReceiver {
 
   /** Takes a packet of the source itself. Its payload is copied. */
   receive(now: number, header: RtpHeader): void {
+    this.#receive(now, header, header.payloadStart);
+  }
+
+  /**
+   * Takes a packet that carries earlier frames too (RFC 2198): those that are missing are no longer.
+   *
+   * @param payloadType of the blocks that count
+   */
+  receiveRedundant(now: number, header: RtpHeader, payloadType: number): void {
+    const blocks = this.#blocks;
+    const { bytes } = header;
+    if (!blocks.read(bytes, header.payloadStart, header.payloadEnd) || blocks.primaryPayloadType !== payloadType) {
+      this.statistics.malformed += 1;
+      return;
+    }
+    const { count, starts } = blocks;
+    if (!this.#receive(now, header, starts[count] as number)) return;
+    const latest = this.#log.sequenceNumber;
+    for (let index = count - 1; index >= 0; index--) {
+      const number = latest - (count - index); // each block was a packet of its own, one before the next
+      const [start, end] = [starts[index] as number, starts[index + 1] as number];
+      if (blocks.payloadTypes[index] !== payloadType || start === end || this.#log.repair(number) === "known") continue;
+      this.statistics.redundant += 1;
+      this.#nacks.arrived(now, number, "direct");
+      const timestamp = unwrapTimestamp(header.timestamp, this.#timestamp) - (blocks.timestampOffsets[index] as number);
+      this.#deliver(now, number, timestamp, false, bytes.subarray(start, end), "repaired");
+    }
+  }
+
+  /** @returns false when the packet is not taken for one of the source's */
+  #receive(now: number, header: RtpHeader, payloadStart: number): boolean {
     const before = this.#log.highest;
     const arrival = this.#log.add(header.sequenceNumber);
     if (arrival === "suspect") {
       this.statistics.malformed += 1;
-      return;
+      return false;
     }
     this.statistics.packets += 1;
     this.statistics.bytes += header.payloadEnd - header.payloadStart;
-    if (arrival === "duplicate") return;
+    if (arrival === "duplicate") return true;
     const number = this.#log.sequenceNumber;
     const timestamp = this.#unwrapTime(header.timestamp);
     const repaired = arrival === "late" && this.#options.repair === "nack"; // or merely reordered: that cannot be told
@@ -114,7 +147,9 @@ export class RtpReceiver {
     if (arrival === "restart") this.#restart(number);
     else if (arrival === "gap") this.#onGap(now, before + 1, number);
     else if (arrival === "late") this.#nacks.arrived(now, number, repaired ? "maybe-repaired" : "direct");
-    this.#deliver(now, number, timestamp, header, header.payloadStart, repaired ? "repaired" : "direct");
+    const payload = header.bytes.subarray(payloadStart, header.payloadEnd);
+    this.#deliver(now, number, timestamp, header.marker, payload, repaired ? "repaired" : "direct");
+    return true;
   }
 
   /** Takes a retransmission (RFC 4588 section 4): the payload begins with the original sequence number. */
@@ -126,7 +161,8 @@ export class RtpReceiver {
     if (this.#log.repair(number) === "known") return;
     this.statistics.repaired += 1;
     this.#nacks.arrived(now, number, "repaired");
-    this.#deliver(now, number, unwrapTimestamp(header.timestamp, this.#timestamp), header, start, "repaired");
+    const timestamp = unwrapTimestamp(header.timestamp, this.#timestamp);
+    this.#deliver(now, number, timestamp, header.marker, header.bytes.subarray(start, header.payloadEnd), "repaired");
   }
 
   /** Notes a sender report: the middle 32 bits of its NTP time, to be echoed. */
@@ -173,17 +209,10 @@ export class RtpReceiver {
     return this.#timestamp;
   }
 
-  #deliver(
-    now: number,
-    number: number,
-    timestamp: number,
-    header: RtpHeader,
-    payloadStart: number,
-    path: "direct" | "repaired",
-  ): void {
+  #deliver(now: number, number: number, timestamp: number, marker: boolean, payload: Buffer, path: "direct" | "repaired"): void {
     if (number < this.#reorder.next) return; // given up before
-    const payload = this.#payloads.copy(header.bytes, payloadStart, header.payloadEnd); // the bytes are the caller's
-    this.#reorder.push(now, new ReceivedPacket(number, timestamp, header.marker, payload, now, path));
+    const copy = this.#payloads.copy(payload, 0, payload.length); // the bytes are the caller's
+    this.#reorder.push(now, new ReceivedPacket(number, timestamp, marker, copy, now, path));
     this.#release();
     if (this.#reorder.held > 0) this.#giveUp(now);
     if (this.#nacks.pending > 0) this.#request(now);

@@ -10,6 +10,8 @@ export type SenderTrack = {
   readonly payloadType: number;
   /** -1 without RTX. */
   readonly rtxPayloadType: number;
+  /** -1 without redundancy. */
+  readonly redPayloadType: number;
   readonly ssrc: number;
   readonly rtxSsrc: number;
 };

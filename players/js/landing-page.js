@@ -1,9 +1,9 @@
 // players/index.html, the console: addresses with this host in them, and what is live, with everybody connected to it.
 
 import { GatewayApi } from "./gateway-api.js";
-import { element, setText } from "./page-parts.js";
+import { copyText, element, setText } from "./page-parts.js";
 import { endpointUrl, mediaUrl } from "./page-url.js";
-import { copyText, StreamList } from "./stream-list.js";
+import { StreamList } from "./stream-list.js";
 
 /** Milliseconds between looks; the later ones while nobody answers. */
 const INTERVALS = [2_000, 2_000, 4_000, 8_000, 15_000];

@@ -71,6 +71,7 @@ export function summarise(now, before) {
     width: video?.frameWidth,
     height: video?.frameHeight,
     framesPerSecond: rate("video", "framesDecoded") ?? video?.framesPerSecond,
+    framesReceivedPerSecond: rate("video", "framesReceived"),
     bitrate: bits.length > 0 ? bits.reduce((sum, value) => sum + value * 8, 0) : undefined,
     roundTrip: now.pair?.roundTrip,
     loss: lossOf(now, before),

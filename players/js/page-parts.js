@@ -1,5 +1,6 @@
 // What the pages of players and publishers share: words for a connection's troubles, and how figures are written.
 
+import { findingText } from "./doctor.js";
 import { streamOf } from "./page-url.js";
 
 export const element = (id) => document.getElementById(id);
@@ -38,9 +39,10 @@ export function showWords({ word, tone }, [title, text]) {
  * Words for the states that every session has: asking, connecting, securing, lost, failed.
  *
  * @param {number} age milliseconds the state has lasted
+ * @param {object} [findings] of the gateway's doctor
  * @returns {[title?: string, text?: string]}
  */
-export function explainSession(state, detail, age) {
+export function explainSession(state, detail, age, findings) {
   const late = age > EXPLAIN_AFTER;
   const origin = originOf(detail.url);
   const again = "It is tried again by itself.";
@@ -48,17 +50,23 @@ export function explainSession(state, detail, age) {
     case "asking":
       return late ? [`No answer from ${origin} yet`, reachHelp(detail.url)] : ["Connecting …"];
     case "connecting":
-      return late ? ["The gateway answered, but no packet comes through", triedText(detail)] : ["Connecting …"];
+      return late
+        ? ["The gateway answered, but no packet comes through", findingText(findings) ?? triedText(detail)]
+        : ["Connecting …"];
     case "securing":
       return late
-        ? ["Packets come through, but the encrypted handshake (DTLS) does not end", triedText(detail)]
+        ? ["Packets come through, but the encrypted handshake (DTLS) does not end", findingText(findings) ?? triedText(detail)]
         : ["Connecting …"];
     case "lost":
       if (detail.step === "asking" && detail.status === undefined)
         return [`No answer from ${origin}`, `${detail.reason} ${reachHelp(detail.url)} ${again}`];
       if (detail.step === "connecting")
-        return ["The gateway answered, but no packet came through", `${triedText(detail)} ${again}`];
-      if (detail.step === "securing") return ["Packets came through, but the encrypted handshake (DTLS) did not end", again];
+        return ["The gateway answered, but no packet came through", `${findingText(findings) ?? triedText(detail)} ${again}`];
+      if (detail.step === "securing")
+        return [
+          "Packets came through, but the encrypted handshake (DTLS) did not end",
+          `${findingText(findings) ?? ""} ${again}`,
+        ];
       if (detail.status !== undefined) return [`${detail.title} (${detail.status})`, `${detail.reason ?? ""} ${again}`];
       return ["The connection was lost", `${detail.reason ?? ""} ${again}`];
     case "failed":
@@ -136,9 +144,44 @@ function endpoint(candidate) {
   return `${address.includes(":") ? `[${address}]` : address}:${port ?? "?"}`;
 }
 
+/** Fills the lists `camera` and `microphone`. Names come from the system, once it has allowed a first device: they are only ever text. */
+export function fillDevices({ cameras, microphones }) {
+  for (const [id, devices, word] of [
+    ["camera", cameras, "Camera"],
+    ["microphone", microphones, "Microphone"],
+  ]) {
+    const select = element(id);
+    const before = select.value;
+    const named = devices.map(({ deviceId, label }, index) => new Option(label || `${word} ${index + 1}`, deviceId));
+    select.replaceChildren(new Option("Default", ""), ...named, new Option("None", "none"));
+    select.value = [...select.options].some(({ value }) => value === before) ? before : "";
+  }
+}
+
 /** Loudness is heard in decibels: 60 of them span the meter. @param {number | undefined} level 0 to 1 */
 export function showMeter(level) {
   const shown = level > 0 ? Math.max(0, 1 + (20 * Math.log10(level)) / 60) : 0;
   element("level").style.transform = `scaleX(${shown.toFixed(3)})`;
   element("meter").setAttribute("aria-label", level === undefined ? "no sound" : `${Math.round(shown * 100)} percent`);
+}
+
+/** Copies, or says that it cannot: there is no clipboard without https. */
+export async function copyText(text, button, select) {
+  const label = button.dataset.label ?? button.textContent;
+  button.dataset.label = label;
+  try {
+    await navigator.clipboard.writeText(text);
+    button.textContent = "Copied";
+  } catch {
+    if (select !== undefined) {
+      window.getSelection().selectAllChildren(select); // one key copies it
+      button.textContent = "Selected";
+    } else {
+      button.textContent = text;
+      return;
+    }
+  }
+  setTimeout(() => {
+    button.textContent = label;
+  }, 1_500);
 }

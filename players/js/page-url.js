@@ -54,8 +54,7 @@ export function mediaUrl(location) {
     host = `${bracketed(value("server") ?? (location.hostname || "127.0.0.1"))}:${value("port") ?? (secure ? "8088" : "8080")}`;
   }
   const isBeside = isWeb && value("server") === undefined && value("port") === undefined;
-  const at = location.pathname.lastIndexOf("/players/");
-  const base = value("path") ?? (isBeside && at > 0 ? location.pathname.slice(0, at) : "");
+  const base = value("path") ?? (isBeside ? prefixOf(location.pathname) : "");
   const name = value("stream") ?? "livestream";
   const file = /\.\w{2,4}$/.test(name) ? name : `${name}.flv`;
   const path = [value("app") ?? "live", file]
@@ -96,8 +95,7 @@ export function legacyApi(url, location) {
   const { hostname } = new URL(url.replace(/^webrtc:/, "http:"));
   const explicit = /^webrtc:\/\/(?:\[[^\]]*\]|[^/:?#]*):(\d+)/.exec(url)?.[1] ?? "";
   if (isWeb && explicit === "" && hostname === location.hostname) {
-    const at = location.pathname.lastIndexOf("/players/");
-    return `${location.protocol}//${location.host}${at < 0 ? "" : location.pathname.slice(0, at)}/`;
+    return `${location.protocol}//${location.host}${prefixOf(location.pathname)}/`;
   }
   return `${schema}://${hostname}:${explicit || (schema === "https" ? "1990" : "1985")}/`;
 }
@@ -141,10 +139,13 @@ function bracketed(name) {
   return name.includes(":") && !name.startsWith("[") ? `[${name}]` : name;
 }
 
-/** Pages live in `players/` or `demos/` beside `rtc/`: also when a proxy has put all of it under a path of its own. */
 function pathBeside(kind, pathname) {
-  const at = pathname.lastIndexOf("/players/");
-  return `${at < 0 ? "" : pathname.slice(0, at)}/rtc/v1/${kind}/`;
+  return `${prefixOf(pathname)}/rtc/v1/${kind}/`;
+}
+
+/** Pages live in `players/` or `demos/` beside `rtc/`: also when a proxy has put all of it under a path of its own. */
+function prefixOf(pathname) {
+  return /^(.*)\/(?:players|demos)\//.exec(pathname)?.[1] ?? "";
 }
 
 /** @returns {boolean} whether the page shall begin by itself */

@@ -29,6 +29,8 @@ export class SessionClient extends EventTarget {
   joinTime;
   /** @type {import("./signaling.js").Signaling} */
   signaling;
+  /** Where the gateway tells what it knows of this session's connection, when it does. @type {string | undefined} */
+  diagnosis;
   #stopping;
 
   constructor(signaling = httpSignaling) {
@@ -85,6 +87,7 @@ export class SessionClient extends EventTarget {
     }
     if (answer.sdp === undefined) return answer;
     this.session = answer.session;
+    this.diagnosis = answer.diagnosis;
     this.enter("connecting", { url, candidates: candidatesOf(answer.sdp) });
     await pc.setRemoteDescription({ type: "answer", sdp: change(answer.sdp) });
     return true;

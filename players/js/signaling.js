@@ -11,7 +11,8 @@ const ANSWER_TIMEOUT = 10_000;
  * @property {(session: string | undefined, signal: AbortSignal) => Promise<boolean>} isGone whether the gateway has forgotten the session
  * @property {(session: string | undefined) => void} discard ends a session at the gateway; outlives the page
  *
- * @typedef {{ sdp: string, session?: string }} Answer `session` is the URL of the session
+ * @typedef {{ sdp: string, session?: string, diagnosis?: string }} Answer `session` is the URL of the session, `diagnosis` where the gateway
+ * tells what it knows of its connection
  * @typedef {{ state: "waiting" | "busy" | "lost" | "failed", status?: number, title?: string, reason?: string, retryAfter?: number }} Outcome
  * what became of an offer that was not accepted; `retryAfter` in milliseconds. `failed` is not tried again.
  */
@@ -23,7 +24,12 @@ export const httpSignaling = {
     if (response === undefined) return outcome;
     if (response.status === 201) {
       const location = response.headers.get("Location");
-      return { sdp: body, session: location === null ? undefined : new URL(location, response.url).href };
+      const [, diagnosis] = /<([^>]*)>\s*;[^,]*rel="?urn:sluice:doctor"?/.exec(response.headers.get("Link") ?? "") ?? [];
+      return {
+        sdp: body,
+        session: location === null ? undefined : new URL(location, response.url).href,
+        diagnosis: diagnosis === undefined ? undefined : new URL(diagnosis, response.url).href,
+      };
     }
     const problem = parseObject(body);
     const { status } = response;

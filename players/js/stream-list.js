@@ -1,6 +1,6 @@
 // The console's list of streams: each in a place of its own that is kept and written anew, so that nothing jumps and focus stays.
 
-import { bitrateText, setText } from "./page-parts.js";
+import { bitrateText, copyText, setText } from "./page-parts.js";
 
 const PROTOCOLS = { rtc: "WebRTC", rtmp: "RTMP", flv: "FLV", hls: "HLS" };
 /** Milliseconds a kick button waits for its second press. */
@@ -284,27 +284,6 @@ class RateMeter {
     const [first] = this.#samples;
     return at - first.at > 900 ? ((bytes - first.bytes) * 8_000) / (at - first.at) : undefined;
   }
-}
-
-/** Copies, or says that it cannot: there is no clipboard without https. */
-export async function copyText(text, button, select) {
-  const label = button.dataset.label ?? button.textContent;
-  button.dataset.label = label;
-  try {
-    await navigator.clipboard.writeText(text);
-    button.textContent = "Copied";
-  } catch {
-    if (select !== undefined) {
-      window.getSelection().selectAllChildren(select); // one key copies it
-      button.textContent = "Selected";
-    } else {
-      button.textContent = text;
-      return;
-    }
-  }
-  setTimeout(() => {
-    button.textContent = label;
-  }, 1_500);
 }
 
 function make(tag, className = "", text = "") {

@@ -23,6 +23,8 @@ const START_BITRATE = 2_000_000;
  * @typedef {object} Settings
  * @property {string} [codec] wanted video codec as in a MIME type, `H264`; empty: the browser's own order
  * @property {number} [maxBitrate] video bits per second
+ * @property {RTCRtpEncodingParameters[]} [sendEncodings] of the video; several, with a `rid` each, are simulcast (RFC 8853). Default one,
+ * with `maxBitrate`; with several each brings its own
  */
 export class WhipClient extends SessionClient {
   /** What is published. @type {MediaStream} */
@@ -76,7 +78,9 @@ export class WhipClient extends SessionClient {
     const pc = new RTCPeerConnection();
     this.pc = pc;
     for (const track of this.stream.getTracks()) {
-      const transceiver = pc.addTransceiver(track, { direction: "sendonly", streams: [this.stream] });
+      const { sendEncodings } = this.settings;
+      const layers = track.kind === "video" && sendEncodings !== undefined && { sendEncodings };
+      const transceiver = pc.addTransceiver(track, { direction: "sendonly", streams: [this.stream], ...layers });
       if (track.kind === "video") {
         preferCodec(transceiver, this.settings.codec);
         await limit(transceiver.sender, this.settings.maxBitrate);
@@ -164,8 +168,9 @@ function preferCodec(transceiver, codec = "") {
 
 async function limit(sender, maxBitrate) {
   const parameters = sender.getParameters();
-  const [encoding] = parameters.encodings ?? [];
-  if (encoding === undefined) return; // Firefox before the first negotiation: its own limit holds
+  const [encoding, another] = parameters.encodings ?? [];
+  // None: Firefox before the first negotiation, its own limit holds. Several: each has its own.
+  if (encoding === undefined || another !== undefined) return;
   if (maxBitrate > 0) encoding.maxBitrate = maxBitrate;
   else delete encoding.maxBitrate;
   await sender.setParameters(parameters).catch(() => {}); // a browser that cannot limit sends what it likes

@@ -51,6 +51,30 @@ for (const portable of [false, true]) {
     await sockets.close();
   });
 
+  test(`${name}: listens that overlap are served once`, async () => {
+    const onDatagram = (): void => {};
+    const probe = await openUdpSockets({ listen: [{ host: undefined, port: 0 }], onDatagram, portable });
+    const { port } = probe;
+    const count = probe.sockets.length;
+    await probe.close();
+    const any = { host: undefined, port };
+    for (const listen of [
+      [any, { host: "::", port }],
+      [{ host: "::", port }, any],
+      [any, { host: "127.0.0.1", port }],
+      [{ host: "127.0.0.1", port }, any],
+      [
+        { host: "0.0.0.0", port },
+        { host: "::", port },
+      ],
+    ]) {
+      const sockets = await openUdpSockets({ listen, onDatagram, portable });
+      assert.equal(sockets.sockets.length, count, JSON.stringify(listen));
+      assert.ok(sockets.sockets.every((socket) => socket.port === port));
+      await sockets.close();
+    }
+  });
+
   test(`${name}: a port that is taken gives an error with port and directive, whoever holds it and where`, async () => {
     const onDatagram = (): void => {};
     const first = await openUdpSockets({ listen: [{ host: undefined, port: 0 }], onDatagram, portable });

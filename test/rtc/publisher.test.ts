@@ -56,6 +56,22 @@ for (const [loss, decodable] of [
   });
 }
 
+test("5 % loss both ways: sound sent with redundancy comes nearly whole", async () => {
+  const world = await PublisherWorld.open({ seed: 11, loss: 0.05, delay: 20, jitter: 4, source: { redundancy: true } });
+  world.source.run(60_000);
+  world.clock.advance(600);
+  const sound = world.packets("audio");
+  assert.ok(sound.length / 3000 > 0.99, `${sound.length} of 3000`); // two in a row: one in 400
+  const [first] = sound;
+  for (const packet of sound) assert.deepEqual(packet.payload, first?.payload);
+  sound.slice(1).forEach((packet, index) => {
+    const before = sound[index];
+    const step = packet.sequenceNumber - (before?.sequenceNumber ?? 0);
+    assert.ok(step > 0 && packet.timestamp - (before?.timestamp ?? 0) === step * 960);
+  });
+  world.close();
+});
+
 test("a lost request for a key frame is repeated", async () => {
   const world = await PublisherWorld.open({ seed: 3, loss: 0.5, delay: 20 });
   world.source.run(3000);

@@ -336,3 +336,25 @@ test("static payload types need no rtpmap", () => {
     ["pcmu/8000", "pcma/8000"],
   );
 });
+
+test("redundant sound is agreed on where the offer has it for the codec alone, and where no retransmission could contradict it", () => {
+  const text = read("chromium156-whep-offer.sdp");
+  const { audio, answer } = answerPlay(parseOffer(text), TRACKS, OPTIONS);
+  assert.deepEqual([audio?.payloadType, audio?.redPayloadType], [111, 63]);
+  assert.match(answer, /^m=audio 9 \S+ 63 111\r$/m, "preferred, else a browser does not use it");
+  assert.match(answer, /^a=rtpmap:63 red\/48000\/2\r\na=fmtp:63 111\/111\r$/m);
+  const none = {
+    "another codec's": text.replace("fmtp:63 111/111", "fmtp:63 111/9"),
+    "a single block": text.replace("fmtp:63 111/111", "fmtp:63 111"),
+    "no fmtp": text.replace("a=fmtp:63 111/111\r\n", ""),
+    "repeats in the same source": text.replace("a=rtcp-fb:111 transport-cc", "a=rtcp-fb:111 nack"),
+    "not offered": text.replace("red/48000", "blue/48000"),
+  };
+  for (const [name, offer] of Object.entries(none)) {
+    const other = answerPlay(parseOffer(offer), TRACKS, OPTIONS);
+    assert.equal(other.audio?.redPayloadType, -1, name);
+    assert.doesNotMatch(other.answer, / red\//, name);
+  }
+  const whip = answerPublish(parseOffer(read("chromium156-whip-offer.sdp")), CODECS, OPTIONS);
+  assert.equal(whip.audio?.redPayloadType, 63);
+});

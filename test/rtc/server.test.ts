@@ -5,7 +5,7 @@ import { parseConfig } from "../../gateway/config/read.js";
 import { Refusal } from "../../gateway/media/errors.js";
 import { PacketSource, pictureOf } from "../support/packet-source.js";
 import { FAKE_WRONG_CERTIFICATE } from "../support/rtc-fakes.js";
-import type { PeerTrack } from "../support/rtc-peer.js";
+import type { PeerTrack, ReceivedPacket } from "../support/rtc-peer.js";
 import { NAME, RtcWorld, type WorldPeer } from "../support/rtc-world.js";
 
 const TICKS = 90; // per ms
@@ -526,3 +526,107 @@ test("takes other settings of a vhost into use for the sessions to come", async 
   assert.ok(!/ nack\r\n/.test(sdp));
   assert.match(sdp, /203\.0\.113\.5 8000/);
 });
+
+test("the doctor follows a viewer from the offer to its first report, and remembers it", async () => {
+  const { rtc, play } = await world();
+  const peer = await rtc.join();
+  const before = rtc.rtc.diagnosis(peer.id);
+  assert.equal(before?.verdict, "in-progress");
+  assert.equal(before?.stopped_at, "stun");
+  peer.start();
+  play(3_000);
+  const [client] = [...rtc.hub.clients()].filter(({ role }) => role === "play");
+  const { doctor } = (client?.statistics() ?? {}) as { doctor: NonNullable<ReturnType<typeof rtc.rtc.diagnosis>> };
+  assert.equal(doctor.verdict, "ok", JSON.stringify(doctor));
+  assert.equal(doctor.stopped_at, null);
+  const times = doctor.steps.map(({ ms }) => ms);
+  assert.ok(
+    times.every((ms, index) => ms !== null && ms >= (times[index - 1] ?? 0)),
+    JSON.stringify(doctor.steps),
+  );
+  assert.match(doctor.steps.find(({ step }) => step === "nominated")?.detail ?? "", /^from 198\.51\.100\.1:\d+ over UDP$/);
+  rtc.rtc.closeSession(peer.id, "over");
+  peer.stop();
+  const after = rtc.rtc.diagnosis(peer.id);
+  assert.equal(after?.verdict, "ended");
+  assert.equal(after?.ended, "over");
+  assert.equal(rtc.rtc.diagnosis("nobody"), undefined);
+});
+
+test("a viewer that never came leaves one line that says why", async () => {
+  const { rtc, play } = await world();
+  const peer = await rtc.join();
+  play(31_000);
+  const lines = rtc.logged.filter(({ message }) => message === "webrtc play ended");
+  assert.equal(lines.length, 1);
+  const { verdict, cause, reason } = (lines[0]?.fields ?? {}) as Record<"verdict" | "cause" | "reason", string>;
+  assert.equal(verdict, "unreachable");
+  assert.match(cause, /never heard from this client on UDP 8000 at 192\.0\.2\.7, 127\.0\.0\.1/);
+  assert.match(reason, /no ICE check/);
+  assert.equal(rtc.rtc.diagnosis(peer.id)?.verdict, "unreachable");
+});
+
+test("a handshake with another certificate is named as such", async () => {
+  const { rtc, play } = await world();
+  const peer = await rtc.join();
+  peer.check();
+  peer.up.send(FAKE_WRONG_CERTIFICATE);
+  play(40);
+  assert.equal(rtc.rtc.diagnosis(peer.id)?.verdict, "fingerprint-mismatch");
+});
+
+test("checks with a wrong password show as such", async () => {
+  const { rtc, play } = await world();
+  const peer = await rtc.join();
+  for (let count = 0; count < 3; count++) peer.check({ password: "wrongwrongwrongwrongwrong" });
+  play(40);
+  assert.equal(rtc.rtc.diagnosis(peer.id)?.verdict, "wrong-credentials");
+});
+
+test("says at the start when nobody outside can reach what will be announced", async () => {
+  const notes = async (candidate: string) => {
+    const { config } = parseConfig(
+      `rtc_server { enabled on; candidate ${candidate}; } vhost __defaultVhost__ { rtc { enabled on; } }`,
+    );
+    const rtc = new RtcWorld({ config: () => config });
+    await rtc.start();
+    return rtc.logged.map(({ message }) => message).join("|");
+  };
+  assert.match(await notes("10.0.0.5"), /own network can reach.*rtc_server\.candidate/);
+  assert.match(await notes("127.0.0.1"), /own machine can reach/);
+  assert.match(await notes("203.0.113.7"), /webrtc announces/);
+});
+
+test("sound on a path that loses packets comes with the frame before it, and on a clean one without", async () => {
+  const { rtc, play } = await world();
+  const clean = await rtc.join();
+  const lossy = await rtc.join({ seed: 5, faults: { loss: 0.05, delay: 20 } });
+  const plain = await rtc.join({ client: "ndc", seed: 5, faults: { loss: 0.05, delay: 20 } }); // offers no such format
+  for (const peer of [clean, lossy, plain]) peer.start();
+  play(20_000);
+  for (const peer of [clean, plain]) {
+    assert.ok(peer.audio?.inOrder.every((packet) => packet.payloadType !== 63));
+  }
+  const { audio } = lossy;
+  assert.ok(audio !== undefined && audio.missing.length > 20, "enough is lost");
+  const doubled = audio.inOrder.filter((packet) => packet.payloadType === 63);
+  assert.ok(doubled.length > audio.inOrder.length * 0.8, `${doubled.length} of ${audio.inOrder.length}`);
+  let held = 0;
+  for (const packet of doubled) {
+    const word = packet.payload.readUInt32BE(0);
+    assert.deepEqual([word >>> 24, (word >>> 10) & 0x3fff, packet.payload[4]], [0x80 | 111, 960, 111]);
+    const before = audio.packets.get(packet.sequenceNumber - 1);
+    if (before === undefined) {
+      held++;
+      continue;
+    }
+    assert.deepEqual(packet.payload.subarray(5, 5 + (word & 0x3ff)), ownFrame(before));
+  }
+  assert.ok(held > audio.missing.length * 0.8, `${held} of ${audio.missing.length} lost frames are in the packet behind`);
+  assert.equal(clean.audio?.missing.length, 0);
+});
+
+/** Of a packet with or without redundancy. */
+function ownFrame({ payloadType, payload }: ReceivedPacket): Buffer {
+  return payloadType === 63 ? payload.subarray(5 + (payload.readUInt32BE(0) & 0x3ff)) : payload;
+}

@@ -4,7 +4,15 @@ import { test } from "node:test";
 import { ntpMiddle, ReportBlock } from "../../gateway/rtp/rtcp.js";
 import { TrackSender } from "../../gateway/rtp/sender.js";
 
-const TRACK = { kind: "video", clockRate: 90_000, payloadType: 96, rtxPayloadType: 97, ssrc: 1, rtxSsrc: 2 } as const;
+const TRACK = {
+  kind: "video",
+  clockRate: 90_000,
+  payloadType: 96,
+  rtxPayloadType: 97,
+  redPayloadType: -1,
+  ssrc: 1,
+  rtxSsrc: 2,
+} as const;
 const make = (random = 0xffff_fff0): TrackSender => new TrackSender(TRACK, () => random);
 
 function send(sender: TrackSender, now: number, sourceNumber: number, delta = 0): number {

@@ -33,6 +33,8 @@ export type GatewayOptions = {
   readonly config?: (ports: Ports) => string;
   readonly nodeArguments?: readonly string[];
   readonly environment?: NodeJS.ProcessEnv;
+  /** Of a gateway that has ended, to come back in its place. Default free ones. */
+  readonly ports?: Ports;
 };
 
 export const ROOT = fileURLToPath(new URL("../../../", import.meta.url)); // of dist/test/support
@@ -62,7 +64,7 @@ export class GatewayProcess {
 
   /** Starts it and waits until it answers. @throws Error with its log when it does not */
   static async start(options: GatewayOptions = {}): Promise<GatewayProcess> {
-    const ports = await freePorts();
+    const ports = options.ports ?? (await freePorts());
     const folder = mkdtempSync(join(tmpdir(), "sluice-e2e-"));
     const file = join(folder, "gateway.conf");
     writeFileSync(file, options.config?.(ports) ?? configText(ports, options));

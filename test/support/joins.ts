@@ -20,7 +20,10 @@ export type Join = {
   readonly position: number;
   /** POST to the first picture shown. */
   readonly firstPictureMs: number;
-  /** POST to the first picture from which on it is never more than 100 ms behind the other for a second. */
+  /**
+   * POST to the first picture from which on, for a second, nine of ten pictures are shown within 300 ms of the moment at which the
+   * other viewer received them: not of when that one showed them, since its jitter buffer grows and shrinks with the machine's load.
+   */
   readonly liveMs: number;
   /** Median delay behind the viewer who joined at a key frame, over the last two seconds. */
   readonly laterDelayMs: number;
@@ -83,14 +86,30 @@ function firstPicture(seen: Seen): number {
   return (seen.pictures[0]?.shownAt ?? Number.NaN) - (seen.times.posted ?? 0);
 }
 
-/** When the first picture was shown from which on, for a second, none was more than 100 ms behind the reference. */
 function liveSince(reference: Seen, seen: Seen): number {
-  let since = Number.NaN;
-  for (const picture of seen.pictures) {
-    const [delay] = delaysBehind(reference, { ...seen, pictures: [picture] });
-    if (delay === undefined || delay > 100) since = Number.NaN;
-    else if (Number.isNaN(since)) since = picture.shownAt;
-    else if (picture.shownAt - since > 1000) return since;
+  const judged = seen.pictures.flatMap(({ shownAt, frameNumber }) => {
+    const received = frameNumber === undefined ? undefined : receivedNear(reference, frameNumber, shownAt);
+    return received === undefined ? [] : [{ shownAt, isLate: shownAt - received > LIVE_DELAY }];
+  });
+  const end = judged.at(-1)?.shownAt ?? 0;
+  for (const { shownAt, isLate } of judged) {
+    if (isLate || shownAt + 1000 > end) continue;
+    const second = judged.filter((picture) => picture.shownAt >= shownAt && picture.shownAt <= shownAt + 1000);
+    if (second.filter((picture) => picture.isLate).length * 10 <= second.length) return shownAt;
   }
   return Number.POSITIVE_INFINITY;
 }
+
+/** When the viewer received the picture with this number, nearest to a time: numbers come again when the clip loops. */
+function receivedNear(viewer: Seen, frameNumber: number, time: number): number | undefined {
+  let nearest: number | undefined;
+  for (const picture of viewer.pictures) {
+    const { receivedAt } = picture;
+    if (picture.frameNumber !== frameNumber || receivedAt === undefined) continue;
+    if (nearest === undefined || Math.abs(receivedAt - time) < Math.abs(nearest - time)) nearest = receivedAt;
+  }
+  return nearest;
+}
+
+/** Milliseconds from receiving a picture to showing it that still count as live. */
+const LIVE_DELAY = 300;

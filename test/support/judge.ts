@@ -79,7 +79,9 @@ export async function judgeFile(path: string): Promise<LipSync> {
   const pictures = splitPictures(luma, times);
   const flashTimes = pictures.filter((p, i) => p.isFlash && !pictures[i - 1]?.isFlash).map((p) => p.time);
   // aresample=async fills up to the first timestamp, so that sample 0 is time 0 of the file
-  const pcm = await run("ffmpeg", [...QUIET, "-i", path, "-af", `aresample=${PCM_RATE}:async=1:first_pts=0`, ...PCM], undefined);
+  // and -copyts, since ffmpeg takes the start of a file that begins later off all times
+  const fill = `aresample=${PCM_RATE}:async=1:first_pts=0`;
+  const pcm = await run("ffmpeg", [...QUIET, "-copyts", "-i", path, "-af", fill, ...PCM], undefined);
   const beepTimes = findBeeps(toSamples(pcm), PCM_RATE).map((sample) => (sample / PCM_RATE) * 1000);
   return compare(flashTimes, beepTimes);
 }

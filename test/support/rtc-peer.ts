@@ -23,6 +23,7 @@ export type ReceivedPacket = {
   readonly sequenceNumber: number;
   readonly timestamp: number;
   readonly marker: boolean;
+  readonly payloadType: number;
   readonly payload: Buffer;
   readonly extension: Buffer | undefined;
   readonly at: number;
@@ -217,6 +218,7 @@ export class TestPeer {
       sequenceNumber,
       timestamp: datagram.readUInt32BE(4),
       marker: ((datagram[1] ?? 0) & 0x80) !== 0,
+      payloadType: (datagram[1] ?? 0) & 0x7f,
       payload: Buffer.from(payload),
       extension: hasExtension ? Buffer.from(datagram.subarray(12, 12 + extensionSize)) : undefined,
       at: this.#options.clock.now(),

@@ -3,7 +3,7 @@
 import type { NegotiatedTrack } from "../../gateway/rtc/sdp-answer.js";
 import type { FakeClock } from "./fake-clock.js";
 import { BASELINE_PPS, BASELINE_SPS } from "./pictures.js";
-import { rtpPacket, rtxPacket } from "./rtp-writer.js";
+import { redundantPayload, rtpPacket, rtxPacket } from "./rtp-writer.js";
 
 const FEEDBACK = { nack: true, pli: true, fir: false, transportCc: true };
 const EXTENSIONS = { mid: 4, transportCc: 3, playoutDelay: 0 };
@@ -16,6 +16,7 @@ export const VIDEO: NegotiatedTrack = {
   channels: 1,
   payloadType: 102,
   rtxPayloadType: 103,
+  redPayloadType: -1,
   ssrc: 0x2222,
   rtxSsrc: 0x2223,
   extensions: EXTENSIONS,
@@ -32,6 +33,7 @@ export const AUDIO: NegotiatedTrack = {
   channels: 2,
   payloadType: 111,
   rtxPayloadType: -1,
+  redPayloadType: 63,
   ssrc: 0x1111,
   rtxSsrc: 0,
   extensions: EXTENSIONS,
@@ -49,6 +51,10 @@ export type RtpPublisherOptions = {
   readonly clockError?: number;
   /** Milliseconds that pictures take longer than sound from capture to the wire. Default 0. */
   readonly videoDelay?: number;
+  /** Default constrained baseline, 320x180. */
+  readonly parameterSets?: { readonly sps: Buffer; readonly pps: Buffer };
+  /** Sound is sent with the frame before it. Default false. */
+  readonly redundancy?: boolean;
 };
 
 export class RtpPublisher {
@@ -68,6 +74,7 @@ export class RtpPublisher {
   #transportNumber = 65_500;
   #frame = 0;
   #wantsKeyFrame = true;
+  #lastSound: { readonly payload: Buffer; readonly timestamp: number } | undefined;
 
   constructor(clock: FakeClock, send: (packet: Buffer) => void, options: RtpPublisherOptions = {}) {
     this.clock = clock;
@@ -78,6 +85,8 @@ export class RtpPublisher {
       timestamp: 2 ** 32 - 50_000,
       clockError: 3 * 3_600_000,
       videoDelay: 0,
+      redundancy: false,
+      parameterSets: { sps: BASELINE_SPS, pps: BASELINE_PPS },
       ...options,
     };
     this.#start = clock.now();
@@ -97,7 +106,8 @@ export class RtpPublisher {
     const frame = this.#frame++;
     this.sentFrames.push(frame);
     const timestamp = this.#options.timestamp + Math.round((this.mediaTime - this.#options.videoDelay) * 90);
-    if (isKey) this.#video(timestamp, false, stapA(BASELINE_SPS, BASELINE_PPS));
+    const { sps, pps } = this.#options.parameterSets;
+    if (isKey) this.#video(timestamp, false, stapA(sps, pps));
     const count = isKey ? packets * 3 : packets;
     for (let part = 0; part < count; part++) {
       const payload = Buffer.alloc(400, part);
@@ -114,14 +124,18 @@ export class RtpPublisher {
     const timestamp = this.#options.timestamp + Math.round(this.mediaTime / 20) * 960;
     const { audio } = this.#options.ssrcs;
     const number = this.#audioNumber++;
+    const last = this.#lastSound;
+    this.#lastSound = { payload, timestamp };
     if (this.isMuted) return;
+    const before = last === undefined ? [] : [{ payload: last.payload, offset: timestamp - last.timestamp }];
+    const { redundancy } = this.#options;
     this.#send(
       rtpPacket({
         sequenceNumber: number,
         timestamp,
         ssrc: audio,
-        payloadType: AUDIO.payloadType,
-        payload,
+        payloadType: redundancy ? AUDIO.redPayloadType : AUDIO.payloadType,
+        payload: redundancy ? redundantPayload(AUDIO.payloadType, before, payload) : payload,
         extensions: this.#extension(),
       }),
     );

@@ -42,6 +42,21 @@ export function rtpPacket(fields: RtpFields): Buffer {
   return Buffer.concat(parts);
 }
 
+/** Blocks and the packet's own (RFC 2198 section 3). */
+export function redundantPayload(
+  payloadType: number,
+  before: readonly { readonly payload: Buffer; readonly offset: number; readonly payloadType?: number }[],
+  primary: Buffer,
+): Buffer {
+  const headers = before.map((block) => {
+    const header = Buffer.alloc(4);
+    const type = block.payloadType ?? payloadType;
+    header.writeUInt32BE((2 ** 31 + type * 2 ** 24 + block.offset * 2 ** 10 + block.payload.length) >>> 0);
+    return header;
+  });
+  return Buffer.concat([...headers, Buffer.from([payloadType]), ...before.map((block) => block.payload), primary]);
+}
+
 /** The retransmission of a packet (RFC 4588 section 4). */
 export function rtxPacket(
   original: Buffer,

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { RateLimit } from "../../gateway/http/rate-limit.js";
+import { RateLimit } from "../../gateway/hub/rate-limit.js";
 
 test("lets a burst through, then the rate", () => {
   const limit = new RateLimit({ burst: 2, rate: 10 });
