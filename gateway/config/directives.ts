@@ -394,7 +394,7 @@ export const DIRECTIVES = {
     seconds(0.5, 60),
     "2",
     `Seconds per segment: a segment ends at the first key frame after it, so with key frames further apart segments are as long as those
-    distances. Plain players stay about three segments behind.`,
+    distances; a WebRTC publisher is asked for one each time. Plain players stay about three segments behind.`,
   ),
   "vhost.hls.hls_window": ready(
     seconds(1, 3600),
