@@ -262,7 +262,8 @@ function arrange() {
     return;
   }
   const { columns, tileWidth, tileHeight } = fitGrid(grid.childElementCount, width, height, {
-    tallest: width < 640 ? 3 / 4 : 9 / 16,
+    tallest: width >= 640 ? 9 / 16 : grid.childElementCount > 9 ? 1 : 3 / 4,
+    least: 110,
   });
   grid.style.setProperty("--tile-width", `${tileWidth}px`);
   grid.style.setProperty("--tile-height", `${tileHeight}px`);
@@ -308,8 +309,8 @@ function wordsFor({ publishing, viewer }) {
 }
 
 function thinnedWords({ cause, shown, sent }) {
-  if (cause === "path") return `Your network carries ${shown} of ${sent} pictures a second`;
-  if (cause === "here") return `This computer shows ${shown} of ${sent} pictures a second`;
+  if (cause === "path") return `${shown} of ${sent} pictures a second: the network carries no more`;
+  if (cause === "here") return `${shown} of ${sent} pictures a second: this computer shows no more`;
   return undefined;
 }
 
