@@ -16,6 +16,7 @@ import { type BridgeLog, FixedWorkSlots, type WorkSlots } from "./bridge/types.j
 import { type AccessAction, isAllowed } from "./config/access.js";
 import { type Config, type VhostConfig, vhostFor } from "./config/config.js";
 import { loadConfig } from "./config/load.js";
+import { HlsService } from "./hls/service.js";
 import { Hooks } from "./http/hooks.js";
 import { readCredentials } from "./http/listener.js";
 import { HttpServer } from "./http/server.js";
@@ -72,6 +73,7 @@ export class Gateway extends EventEmitter<GatewayEvents> {
   readonly #log: Logger;
   readonly #hub: LiveHub;
   readonly #hooks: Hooks;
+  readonly #hls: HlsService;
   readonly #serverId = `vid-${randomBytes(4).toString("hex")}`;
   readonly #serviceId = randomBytes(4).toString("hex");
   #config: Config;
@@ -106,6 +108,13 @@ export class Gateway extends EventEmitter<GatewayEvents> {
       },
       converter: (stream, lane) => this.#converterFor(stream, lane),
       onEvent: (event) => this.#onHubEvent(event),
+    });
+    this.#hls = new HlsService({
+      hub: this.#hub,
+      clock: this.#clock,
+      log: this.#log,
+      vhost: (name) => this.#servedVhost(name),
+      randomBytes,
     });
   }
 
@@ -174,6 +183,7 @@ export class Gateway extends EventEmitter<GatewayEvents> {
     if (this.#state === "closed") return;
     this.#state = "closed";
     this.#hub.close(reason);
+    this.#hls.close();
     // Signaling says goodbye before the listeners stop: its sockets are theirs.
     await Promise.all([this.#rtmp?.close(reason), this.#signaling?.close(reason), this.#http?.close(), this.#rtc?.close(reason)]);
     await this.#transcoders?.close();
@@ -255,6 +265,7 @@ export class Gateway extends EventEmitter<GatewayEvents> {
       rtc: this.#rtc,
       ...(this.#signaling !== undefined && { rooms: this.#signaling }),
       ...(unavailable !== undefined && { rtcUnavailable: unavailable }),
+      hls: this.#hls,
       hub: this.#hub,
       vhosts: () => [...this.#config.vhosts.values()],
       version: VERSION,
@@ -309,6 +320,7 @@ export class Gateway extends EventEmitter<GatewayEvents> {
   /** Sessions log their own opening and closing; the hub's events that no session sees are logged here. */
   #onHubEvent(event: HubEvent): void {
     this.#hooks.onEvent(event);
+    this.#hls.onEvent(event);
     const { name } = event.stream;
     if (event.type === "timestamp-jump") {
       this.#log.warn(

@@ -115,15 +115,13 @@ export class AudioPath {
     const options: AudioTranscoderOptions = { codec, config: this.#config?.data ?? EMPTY, bitrate };
     const sampleClock = new SampleClock();
     this.#sampleClock = sampleClock;
-    const openedAt = this.#options.clock.now();
     let from: number | undefined;
     const transcoder = transcoders.audio(options, {
       onFrame: (out: TranscodedFrame) => {
         if (transcoder !== this.#transcoder) return;
         const streamTime = sampleClock.streamTimeOf(out.pts);
         // What piled up while the child started would leave as one burst; receivers take that for jitter, and play late for long.
-        const waited = (this.#options.clock.now() - openedAt) * 1000;
-        from ??= streamTime + Math.max(0, Math.min(this.#newest - streamTime, waited) - START_LAG);
+        from ??= streamTime + Math.max(0, Math.min(this.#newest, this.#options.stream.now()) - streamTime - START_LAG);
         if (streamTime >= from) this.#send(out.data, streamTime);
       },
       onEnd: (reason) => {

@@ -162,12 +162,27 @@ function buildVhost(name: string, scope: Scope): VhostConfig {
       on_unpublish: urlsOf("vhost.http_hooks.on_unpublish"),
       on_play: urlsOf("vhost.http_hooks.on_play"),
       on_stop: urlsOf("vhost.http_hooks.on_stop"),
+      on_hls: urlsOf("vhost.http_hooks.on_hls"),
+    },
+    hls: {
+      enabled: get("vhost.hls.enabled"),
+      fragment: get("vhost.hls.hls_fragment"),
+      window: get("vhost.hls.hls_window"),
+      lowLatency: get("vhost.hls.hls_low_latency"),
+      part: get("vhost.hls.hls_part"),
+      format: get("vhost.hls.hls_format"),
+      path: get("vhost.hls.hls_path"),
+      cleanup: get("vhost.hls.hls_cleanup"),
+      dispose: get("vhost.hls.hls_dispose"),
+      keys: get("vhost.hls.hls_keys"),
+      fragmentsPerKey: get("vhost.hls.hls_fragments_per_key"),
+      onDemand: get("vhost.hls.on_demand"),
     },
     httpRemux: { enabled: get("vhost.http_remux.enabled"), mount: get("vhost.http_remux.mount") },
   };
 }
 
-type HookPath = `vhost.http_hooks.on_${"publish" | "unpublish" | "play" | "stop"}`;
+type HookPath = `vhost.http_hooks.on_${"publish" | "unpublish" | "play" | "stop" | "hls"}`;
 
 /** Allow and deny as they stood in the file. */
 function rulesIn(scope: Scope): readonly AccessRule[] {

@@ -72,6 +72,24 @@ export type VhostConfig = {
     readonly on_unpublish: readonly string[];
     readonly on_play: readonly string[];
     readonly on_stop: readonly string[];
+    readonly on_hls: readonly string[];
+  };
+  /** Times in milliseconds. */
+  readonly hls: {
+    readonly enabled: boolean;
+    readonly fragment: number;
+    readonly window: number;
+    readonly lowLatency: boolean;
+    readonly part: number;
+    readonly format: "ts" | "fmp4";
+    /** Folder that is written to besides, absolute; empty: none. */
+    readonly path: string;
+    readonly cleanup: boolean;
+    /** 0: files stay. */
+    readonly dispose: number;
+    readonly keys: boolean;
+    readonly fragmentsPerKey: number;
+    readonly onDemand: boolean;
   };
   readonly httpRemux: {
     readonly enabled: boolean;

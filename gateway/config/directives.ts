@@ -360,9 +360,66 @@ export const DIRECTIVES = {
     "The path streams are found at. [stream] must be in it; [vhost] stands for the host's name and is no part of the path.",
   ),
 
-  "vhost.hls.enabled": later(flag, "off", "Whether streams of this vhost can be watched over HLS."),
-  "vhost.hls.hls_fragment": later(seconds(0.5, 60), "10", "Seconds per segment: a segment ends at the first key frame after it."),
-  "vhost.hls.hls_window": later(seconds(1, 3600), "60", "Seconds of segments that a playlist holds."),
+  "vhost.hls.enabled": ready(
+    flag,
+    "off",
+    `Whether streams of this vhost can be watched over HLS, on the HTTP server's port: http://host/app/stream.m3u8, low latency where the
+    player can, plain HLS where it cannot. What is published over WebRTC needs rtc { rtc_to_rtmp on; } too.`,
+  ),
+  "vhost.hls.hls_fragment": ready(
+    seconds(0.5, 60),
+    "2",
+    `Seconds per segment: a segment ends at the first key frame after it, so with key frames further apart segments are as long as those
+    distances. Plain players stay about three segments behind.`,
+  ),
+  "vhost.hls.hls_window": ready(
+    seconds(1, 3600),
+    "30",
+    `Seconds of segments that a playlist holds, never under three segments. They are kept in memory: 30 s of 6 Mbit/s are 23 MB.`,
+  ),
+  "vhost.hls.hls_low_latency": ready(
+    flag,
+    "on",
+    `Whether segments are also given away part by part while they are made (RFC 8216bis): about two seconds of delay in players that know it;
+    others ignore it. Off: fewer requests, more delay.`,
+  ),
+  "vhost.hls.hls_part": ready(
+    seconds(0.1, 2),
+    "0.2",
+    "Seconds of a part, about: it is made of whole frames. Shorter: less delay, more requests from each viewer.",
+  ),
+  "vhost.hls.hls_format": ready(
+    choice("ts", "fmp4"),
+    "fmp4",
+    `What segments are: fmp4 plays in every player of the last years and carries H.264, H.265, AV1, AAC and Opus; ts (MPEG-TS) plays in the
+    oldest too and carries H.264, H.265 and AAC.`,
+  ),
+  "vhost.hls.hls_path": ready(
+    text,
+    "",
+    `Folder to which segments and playlists are also written, for another web server or a CDN: PATH/app/stream.m3u8, without parts. Files
+    appear whole. A relative path starts at the working directory. Empty: nothing is written. When the disk is full viewers of this
+    gateway notice nothing.`,
+  ),
+  "vhost.hls.hls_cleanup": ready(flag, "on", "Whether files of segments that have left the playlist are removed from hls_path."),
+  "vhost.hls.hls_dispose": ready(
+    seconds(0, 86_400),
+    "120",
+    "Seconds after the end of a stream at which its files are removed from hls_path. 0: they stay.",
+  ),
+  "vhost.hls.hls_keys": ready(
+    flag,
+    "off",
+    `Whether segments are encrypted (AES-128). The keys are served to whoever may play, over HTTPS if anybody is to be kept out. There is no
+    low latency then.`,
+  ),
+  "vhost.hls.hls_fragments_per_key": ready(integer(1, 100_000), "5", "Segments after which another key is used."),
+  "vhost.hls.on_demand": ready(
+    flag,
+    "off",
+    `Whether a stream is packaged only while somebody watches it over HLS. On: it costs nothing meanwhile, and the first viewer waits for the
+    first segment.`,
+  ),
 
   "vhost.http_hooks.enabled": ready(
     flag,
@@ -382,7 +439,7 @@ export const DIRECTIVES = {
   "vhost.http_hooks.on_stop": ready(urls, undefined, hook("when a viewer has left"), {
     example: "http://127.0.0.1:8085/api/v1/sessions",
   }),
-  "vhost.http_hooks.on_hls": later(texts, undefined, hook("for each finished HLS segment"), {
+  "vhost.http_hooks.on_hls": ready(urls, undefined, hook("for each finished HLS segment"), {
     example: "http://127.0.0.1:8085/api/v1/hls",
   }),
   "vhost.http_hooks.on_dvr": later(texts, undefined, hook("for each finished recording"), {
@@ -439,7 +496,7 @@ export const BLOCKS: Readonly<Record<string, string>> = {
   "vhost.play": "How viewers are served.",
   "vhost.publish": "How publishers are served.",
   "vhost.http_remux": "HTTP-FLV.",
-  "vhost.hls": "HLS.",
+  "vhost.hls": "HLS, plain and low latency.",
   "vhost.http_hooks": "Callbacks to your own server.",
   "vhost.security": "Who may publish and play, by address.",
   "vhost.refer": "Who may play, by page.",
@@ -451,7 +508,6 @@ export const BLOCKS: Readonly<Record<string, string>> = {
 
 /** Blocks of which only the switch is known yet: what else stands in them is accepted unread. */
 export const OPEN_BLOCKS: ReadonlySet<string> = new Set([
-  "vhost.hls",
   "vhost.refer",
   "vhost.forward",
   "vhost.dvr",

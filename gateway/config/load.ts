@@ -3,7 +3,7 @@
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { basename, dirname, isAbsolute, join, relative, resolve } from "node:path";
 
-import type { Config, HttpsConfig } from "./config.js";
+import type { Config, HttpsConfig, VhostConfig } from "./config.js";
 import { ConfigError, type ConfigProblem } from "./errors.js";
 import type { IncludedFile } from "./grammar.js";
 import { type ConfigNote, parseConfig } from "./read.js";
@@ -77,6 +77,9 @@ function completeFiles(config: Config, warnings: readonly ConfigNote[]): { confi
   const withFiles = (https: HttpsConfig, name: string): HttpsConfig =>
     https.enabled ? { ...https, key: findFile(https.key, `${name}.key`), cert: findFile(https.cert, `${name}.cert`) } : https;
 
+  const withPaths = (vhost: VhostConfig): VhostConfig =>
+    vhost.hls.path === "" ? vhost : { ...vhost, hls: { ...vhost.hls, path: resolve(vhost.hls.path) } };
+
   let dir = config.httpServer.dir;
   if (dir !== "") {
     const found = resolve(dir);
@@ -94,6 +97,7 @@ function completeFiles(config: Config, warnings: readonly ConfigNote[]): { confi
     rtmps: withFiles(config.rtmps, "rtmps"),
     httpApi: { ...config.httpApi, https: withFiles(config.httpApi.https, "http_api.https") },
     httpServer: { ...config.httpServer, dir, https: withFiles(config.httpServer.https, "http_server.https") },
+    vhosts: new Map([...config.vhosts].map(([name, vhost]) => [name, withPaths(vhost)])),
   };
   if (problems.length > 0) throw new ConfigError(problems);
   return { config: completed, warnings: notes };

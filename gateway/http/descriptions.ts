@@ -86,7 +86,9 @@ export function describeClient(client: Client, now: number, kbps: Kbps): object 
     send_bytes: isPublisher ? 0 : bytes,
     recv_bytes: isPublisher ? bytes : 0,
     kbps,
-    ...(peer.protocol === "rtc" ? { rtc: client.statistics() } : !isPublisher && { queue: client.statistics() }),
+    ...(peer.protocol === "rtc" || peer.protocol === "hls"
+      ? { [peer.protocol]: client.statistics() }
+      : !isPublisher && { queue: client.statistics() }),
   };
 }
 
@@ -153,7 +155,7 @@ function describeAudio(config: Frame | undefined, track: Track): object {
 }
 
 export function describeVhost(
-  { name, enabled }: ApiVhost,
+  { name, enabled, hls }: ApiVhost,
   streams: readonly Stream[],
   clients: readonly Client[],
   rates: ReadonlyMap<Stream, Kbps>,
@@ -174,7 +176,7 @@ export function describeVhost(
       recv_30s: sum(own.map((stream) => rates.get(stream)?.recv_30s ?? 0)),
       send_30s: sum(own.map((stream) => rates.get(stream)?.send_30s ?? 0)),
     },
-    hls: { enabled: false },
+    hls: hls?.enabled === true ? { enabled: true, fragment: hls.fragment / 1000 } : { enabled: false },
   };
 }
 

@@ -2,9 +2,10 @@
 
 import { DEFAULT_VHOST } from "../config/config.js";
 import type { Selection } from "../hub/frame-fan-out.js";
+import { checkName } from "../hub/names.js";
 import type { StreamName } from "../hub/types.js";
 import { Refusal } from "../media/errors.js";
-import { checkName, MAX_QUERY } from "./offer-query.js";
+import { MAX_QUERY } from "./offer-query.js";
 
 /** What HTTP-FLV needs of a vhost. */
 export type FlvVhost = {

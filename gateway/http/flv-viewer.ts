@@ -5,6 +5,7 @@ import type { Clock, TimerHandle } from "../hub/clock.js";
 import type { Block, BlockViewer, Selection } from "../hub/frame-fan-out.js";
 import type { Play, Stream } from "../hub/types.js";
 import { writeFlvHeader } from "../media/flv.js";
+import { announcesTrack } from "../media/metadata.js";
 import { type FlvFanOut, type FlvFanOuts, type Framing, messageOf } from "./flv-fan-outs.js";
 
 export type FlvViewerOptions = {
@@ -149,7 +150,7 @@ export class FlvViewer implements BlockViewer {
       const other = frames.videoConfig ?? frames.audioConfig; // of the other kind, dts is when it came
       return other !== undefined && stream.now() - other.dts > OTHER_TRACK ? "no" : "unknown";
     }
-    return mentions(frames.metadata.data, kind) ? "announced" : "no";
+    return announcesTrack(frames.metadata.data, kind) ? "announced" : "no";
   }
 
   #write(bytes: Buffer): boolean {
@@ -162,13 +163,3 @@ export class FlvViewer implements BlockViewer {
 
 /** Of a track. unknown: nobody has said anything. */
 type Outlook = "here" | "announced" | "unknown" | "no";
-
-/** Whether onMetaData holds `audiocodecid` or `videocodecid` with a value; 0 is how some encoders say that there is none. */
-function mentions(metadata: Buffer, kind: Kind): boolean {
-  const key = `${kind}codecid`;
-  const at = metadata.indexOf(key, 0, "latin1");
-  if (at < 0) return false;
-  const value = at + key.length;
-  if (metadata[value] !== 0 || value + 9 > metadata.length) return true; // no AMF0 number
-  return metadata.readDoubleBE(value + 1) !== 0;
-}

@@ -8,13 +8,17 @@ import { Refusal } from "../media/errors.js";
 import { streamId } from "./descriptions.js";
 import type { HttpLog } from "./services.js";
 
-export type HookAction = "on_publish" | "on_unpublish" | "on_play" | "on_stop";
+export type HookAction = "on_publish" | "on_unpublish" | "on_play" | "on_stop" | "on_hls";
 
 /** A vhost's `http_hooks`. */
 export type HookVhost = {
   /** The configured vhost that serves the name. */
   readonly name: string;
-  readonly httpHooks: { readonly enabled: boolean } & { readonly [action in HookAction]: readonly string[] };
+  readonly httpHooks: { readonly enabled: boolean } & {
+    readonly [action in Exclude<HookAction, "on_hls">]: readonly string[];
+  } & {
+    readonly on_hls?: readonly string[];
+  };
 };
 
 export type HooksOptions = {
@@ -78,6 +82,12 @@ export class Hooks {
     else if (event.type === "stop") this.#tell("on_stop", event.stream.name, event.peer);
   }
 
+  /** Tells of a finished HLS segment; `more` is what `on_hls` has besides. */
+  onSegment(name: StreamName, publisher: Peer | undefined, more: Readonly<Record<string, unknown>>): void {
+    const peer = publisher ?? { id: "", protocol: "hls", address: "", parameters: "" };
+    this.#tell("on_hls", name, peer, more);
+  }
+
   /** Waits for the calls under way, 2 s at most. */
   async close(): Promise<void> {
     let timer: TimerHandle | undefined;
@@ -94,9 +104,11 @@ export class Hooks {
     timer?.cancel();
   }
 
-  #tell(hook: HookAction, name: StreamName, peer: Peer): void {
-    const body = this.#body(hook, name, peer);
-    for (const url of this.#urls(name.vhost, hook).urls) {
+  #tell(hook: HookAction, name: StreamName, peer: Peer, more: Readonly<Record<string, unknown>> = {}): void {
+    const { urls } = this.#urls(name.vhost, hook);
+    if (urls.length === 0) return;
+    const body = this.#body(hook, name, peer, more);
+    for (const url of urls) {
       const call = this.#call(url, body).then(
         (refusal) => this.#told(hook, url, name, peer, refusal),
         (error: unknown) => this.#told(hook, url, name, peer, error instanceof Error ? error.message : String(error)),
@@ -137,10 +149,10 @@ export class Hooks {
 
   #urls(asked: string, hook: HookAction): { readonly name: string; readonly urls: readonly string[] } {
     const { name, httpHooks } = this.#options.vhost(asked);
-    return { name, urls: httpHooks.enabled ? httpHooks[hook] : [] };
+    return { name, urls: (httpHooks.enabled ? httpHooks[hook] : undefined) ?? [] };
   }
 
-  #body(action: HookAction, name: StreamName, peer: Peer): string {
+  #body(action: HookAction, name: StreamName, peer: Peer, more: Readonly<Record<string, unknown>> = {}): string {
     const { serverId, serviceId } = this.#options;
     const { vhost, app, stream } = name;
     return JSON.stringify({
@@ -157,6 +169,7 @@ export class Hooks {
       stream_url: `/${app}/${stream}`,
       stream_id: streamId(name),
       ...(peer.pageUrl !== undefined && { pageUrl: peer.pageUrl }),
+      ...more,
     });
   }
 

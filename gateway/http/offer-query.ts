@@ -1,6 +1,7 @@
 // The query of WHIP and WHEP requests (docs, "WHIP and WHEP"): checked once, so that nothing behind it meets a hostile name.
 
 import { DEFAULT_VHOST } from "../config/config.js";
+import { checkName } from "../hub/names.js";
 import type { StreamName } from "../hub/types.js";
 import { Refusal } from "../media/errors.js";
 
@@ -16,8 +17,6 @@ export type OfferQuery = {
 
 /** Longest query string: more than any name and token needs, and hooks and logs carry it on. */
 export const MAX_QUERY = 4096;
-/** Longest app, stream or vhost, in characters: a file name's limit, since recordings are named after them. */
-const MAX_NAME = 255;
 /** Candidates asked for by one request: each becomes a line in each m-section. */
 const MAX_CANDIDATES = 8;
 
@@ -59,20 +58,10 @@ const CODEC = /^[A-Za-z0-9.-]{1,32}$/;
  * the offer refuses what is neither an address nor a name.
  */
 const CANDIDATE = /^(?:[A-Za-z0-9._-]{1,253}(?::\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](?::\d{1,5})?|[0-9A-Fa-f:.]{2,45})$/;
-/** Control characters of ASCII and Unicode, and what a percent-encoding that is not UTF-8 decodes to. */
-const NOT_IN_NAMES = /[\p{Cc}\u2028\u2029\ufffd]/u;
 
 function nameOf(values: URLSearchParams, key: string, fallback: string): string {
   const value = values.get(key);
   return value === null || value === "" ? fallback : checkName(key, value);
-}
-
-/** An app, stream or vhost. @throws Refusal `bad-request` naming it by `key` */
-export function checkName(key: string, value: string): string {
-  if (value.length > MAX_NAME) throw new Refusal("bad-request", `${key}: longer than ${MAX_NAME} characters.`);
-  if (NOT_IN_NAMES.test(value)) throw new Refusal("bad-request", `${key}: holds a character that no name may hold.`);
-  if (value.split(/[/\\]/).includes("..")) throw new Refusal("bad-request", `${key}: ".." is no part of a name.`);
-  return value;
 }
 
 function matching(values: URLSearchParams, keys: readonly string[], pattern: RegExp, expected: string): string | undefined {

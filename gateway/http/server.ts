@@ -2,7 +2,7 @@
 //
 // | listener    | pages | /rtc/v1/…          | /api/v1, /metrics                |
 // | http_api    |       | yes                | everything                       |
-// | http_server | yes   | yes                | versions and streams, read only  |   and /app/stream.flv
+// | http_server | yes   | yes                | versions and streams, read only  |   and /app/stream.flv, .m3u8
 // | both on one | yes   | yes                | everything                       |
 // Rooms' WebSocket is on http_server, and on signaling.standalone, which has nothing else.
 //
@@ -21,6 +21,7 @@ import { apiGuard } from "./auth.js";
 import { FlvService } from "./flv.js";
 import { addFlv } from "./flv-routes.js";
 import type { FlvVhost } from "./flv-target.js";
+import { addHls } from "./hls-routes.js";
 import { addLegacyRtc } from "./legacy-rtc.js";
 import { type Credentials, formatAddress, HttpListener, readCredentials, type UpgradeHandler } from "./listener.js";
 import { addPages } from "./pages.js";
@@ -148,6 +149,9 @@ export class HttpServer {
     const whyNoStream = roles.has("server")
       ? addFlv(app, { flv, crossdomain, hasFiles: httpServer.dir !== "", log })
       : () => undefined;
+    if (roles.has("server") && services.hls !== undefined) {
+      addHls(app, { hls: services.hls, crossdomain, hasFiles: httpServer.dir !== "", log });
+    }
     app.setNotFoundHandler((request, reply) => {
       if (request.url.startsWith("/api/"))
         return sendApiError(reply, 404, 404, `no such endpoint: ${request.method} ${request.url.split("?", 1)[0]}`);

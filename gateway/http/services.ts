@@ -4,6 +4,7 @@ import type { IncomingMessage } from "node:http";
 import type { Socket } from "node:net";
 
 import type { Hub, StreamName } from "../hub/types.js";
+import type { Refusal } from "../media/errors.js";
 
 /** A WHEP or WHIP offer, already checked for form: lengths, characters, content type. The SDP itself is not parsed yet. */
 export type SessionOffer = {
@@ -54,8 +55,63 @@ export interface RtcService {
    * @throws Refusal `bad-request`, `not-found`; nothing has changed then
    */
   updateIce(id: string, fragment: string, intent: "candidates" | "restart"): string | undefined;
+  /**
+   * How far a session has come, where it stopped and why, as it is shown in JSON; also for a while after its end.
+   *
+   * @returns undefined when there is no such session
+   */
+  diagnosis(id: string): object | undefined;
   /** Ends ICE and DTLS and frees everything. @returns false when there is no such session */
   closeSession(id: string, reason: string): boolean;
+}
+
+/** A GET or HEAD of an address of HLS. */
+export type HlsRequest = {
+  /** The client's address without port. */
+  readonly address: string;
+  /** User-Agent, at most 512 characters. */
+  readonly agent: string;
+  /** Address of the page that asked (`Referer`, else `Origin`). */
+  readonly pageUrl: string | undefined;
+  /** The connection, by identity. */
+  readonly connection: object;
+  readonly isHead: boolean;
+};
+
+export type HlsAnswer =
+  | {
+      readonly kind: "playlist";
+      readonly text: string;
+      /** Strong, without quotes; undefined: the answer is one viewer's own. */
+      readonly entityTag: string | undefined;
+      /** It was asked for by a delivery directive. */
+      readonly isDirected: boolean;
+    }
+  | {
+      readonly kind: "media";
+      /** Pieces that follow one another; shared, never changed. */
+      readonly body: readonly Buffer[];
+      readonly contentType: string;
+      readonly entityTag: string;
+      /** A key: not to be kept by anybody in between. */
+      readonly isSecret: boolean;
+    };
+
+/** HLS as HTTP sees it. */
+export interface HlsService {
+  /**
+   * What an address means, or undefined when it is none of HLS. The path is percent-encoded.
+   *
+   * @throws Refusal `bad-request`
+   */
+  target(path: string, query: string, host: string): object | undefined;
+  /**
+   * Answers once: in this call, or when what is asked for is there.
+   *
+   * @returns a function that tells that the client has gone
+   * @throws Refusal instead, when it is certain at once
+   */
+  answer(target: object, request: HlsRequest, respond: (answer: HlsAnswer | Refusal) => void): () => void;
 }
 
 /** The rooms as HTTP sees them. */
@@ -89,6 +145,8 @@ export type HttpServices = {
   readonly rtc: RtcService | undefined;
   /** One sentence for people, shown in the 503. */
   readonly rtcUnavailable?: string;
+  /** Undefined: there is no HLS here. */
+  readonly hls?: HlsService | undefined;
   /** Undefined while rooms are switched off. */
   readonly rooms?: RoomsService;
   readonly hub: Pick<Hub, "streams" | "clients" | "find" | "play" | "totals">;
@@ -103,7 +161,12 @@ export type HttpServices = {
 };
 
 /** A configured vhost as the API shows it. */
-export type ApiVhost = { readonly name: string; readonly enabled: boolean };
+export type ApiVhost = {
+  readonly name: string;
+  readonly enabled: boolean;
+  /** fragment: milliseconds. */
+  readonly hls?: { readonly enabled: boolean; readonly fragment: number };
+};
 
 /** Where log lines go; a pino logger is one. */
 export interface HttpLog {

@@ -2,6 +2,7 @@
 //
 //   /rtc/v1/whep/        POST an offer → 201, Location /rtc/v1/whep/ID
 //   /rtc/v1/whep/ID      PATCH brings candidates or restarts ICE, DELETE ends the session
+//   /rtc/v1/whep/ID/doctor   GET tells how far the session has come, and why no further
 //   /rtc/v1/whip/ …      the same for publishers
 
 import { createHash } from "node:crypto";
@@ -56,7 +57,22 @@ export function addWhipWhep(app: FastifyInstance, options: WhipWhepOptions): voi
   for (const kind of ["whip", "whep"] as const) {
     addEndpoint(app, kind, options);
     addSession(app, kind, options);
+    addDoctor(app, kind, options);
   }
+}
+
+/** Our extension (RFC 9725 section 4.7): what a page shows its user when connecting takes long. */
+const DOCTOR = "urn:sluice:doctor";
+
+/** The session's id is the key, so nobody else learns of it; and it tells only what its client and the answer said themselves. */
+function addDoctor(app: FastifyInstance, kind: Kind, options: WhipWhepOptions): void {
+  const url = `/rtc/v1/${kind}/:id/doctor`;
+  app.get<{ Params: { id: string } }>(url, async (request, reply) => {
+    const diagnosis = options.rtc?.diagnosis(request.params.id);
+    if (diagnosis === undefined) throw new Refusal("not-found", "The session ended long ago or never was.");
+    return reply.header("Cache-Control", "no-store").header("Content-Type", "application/json").send(JSON.stringify(diagnosis));
+  });
+  app.options(url, async (request, reply) => answerOptions(request, reply, options, "GET, HEAD, OPTIONS"));
 }
 
 const LIMITED = new Set(["POST", "PATCH", "DELETE"]);
@@ -72,6 +88,7 @@ function addEndpoint(app: FastifyInstance, kind: Kind, options: WhipWhepOptions)
     return reply
       .code(201)
       .header("Location", `/rtc/v1/${kind}/${id}`)
+      .header("Link", `</rtc/v1/${kind}/${id}/doctor>; rel="${DOCTOR}"; type="application/json"`)
       .header("ETag", entityTag(id, 0))
       .header("Cache-Control", "no-store")
       .header("Content-Type", "application/sdp")

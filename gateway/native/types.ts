@@ -5,8 +5,14 @@ export type SrtpProfile = "AEAD_AES_128_GCM" | "AES128_CM_SHA1_80" | "AEAD_AES_2
 /** One direction's SRTP master key and salt, as DTLS exports them (RFC 5764 section 4.2). */
 export type SrtpKeys = { readonly profile: SrtpProfile; readonly key: Buffer; readonly salt: Buffer };
 
-/** An address a datagram came from or goes to. `socket` is the index of the local socket in its UdpSockets. */
+/**
+ * An address a datagram came from or goes to. `socket` is the index of the local socket in its UdpSockets, or from FIRST_STREAM on the
+ * number of the TCP connection.
+ */
 export type Endpoint = { readonly socket: number; readonly address: string; readonly port: number };
+
+/** From here on the `socket` of an Endpoint is a TCP connection: lower ones are UDP sockets. */
+export const FIRST_STREAM = 256;
 
 export type DtlsState = "handshaking" | "connected" | "failed" | "closed";
 

@@ -69,6 +69,20 @@ export async function candidatesFor(offer: RtcOffer, config: Config, machine: Rt
   return candidates;
 }
 
+/** What answers announce when nothing is asked for by name: configured or detected, without the API's host. */
+export function standingCandidates({ rtcServer }: Config, machine: RtcMachine, port: number): Candidate[] {
+  return gatherCandidates({
+    requested: [],
+    configured: rtcServer.candidate,
+    detect: rtcServer.useAutoDetectNetworkIp,
+    family: rtcServer.ipFamily,
+    interfaces: machine.interfaceAddresses(),
+    apiHosts: [],
+    listen: rtcServer.listen,
+    port,
+  });
+}
+
 async function apiHostsOf(host: string, { rtcServer }: Config, machine: RtcMachine): Promise<string[]> {
   if (!rtcServer.apiAsCandidates || host === "") return [];
   if (addressBytes(host) !== undefined) return [host];

@@ -15,6 +15,9 @@ export interface MediaSide {
   /** The session ends: last packets may still be sent through the port. */
   close(now: number): void;
   statistics(): MediaStatistics;
+  /** When the first packet of media was sent or received and the peer's first report came; undefined before. */
+  readonly mediaAt: number | undefined;
+  readonly reportAt: number | undefined;
 }
 
 export type MediaStatistics = {
@@ -42,4 +45,6 @@ export const NO_MEDIA: MediaSide = {
   nextTimeout: () => Number.POSITIVE_INFINITY,
   close() {},
   statistics: () => ({ rtt_ms: 0, loss: 0, nacks: 0, plis: 0, bitrate: 0, packets: 0, bytes: 0, resent: 0, dropped: 0 }),
+  mediaAt: undefined,
+  reportAt: undefined,
 };

@@ -14,6 +14,8 @@ export interface RtcNetwork {
   /** The first socket's port. */
   readonly port: number;
   readonly egress: Egress;
+  /** `10.0.0.5:8000`: where a datagram from there arrived; empty when unknown. */
+  localAddress?(endpoint: Endpoint): string;
   close(): Promise<void>;
 }
 

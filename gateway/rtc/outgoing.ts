@@ -49,6 +49,8 @@ export class Outgoing {
   readonly transportCc: TransportCcSender | undefined;
   packets = 0;
   bytes = 0;
+  /** When the first packet of media went out; -1 before. */
+  mediaAt = -1;
   /** Packets that found the send queue full. */
   dropped = 0;
   /** Playout delay that is said once the viewer is live. */
@@ -106,6 +108,7 @@ export class Outgoing {
     sender.sent(packet.payload.length, timestamp);
     if (cc !== undefined) cc.sent(now, size);
     this.#count(size);
+    if (this.mediaAt === -1 && size > 0) this.mediaAt = now;
     return size;
   }
 

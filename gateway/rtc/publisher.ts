@@ -37,6 +37,8 @@ export type PublisherOptions = {
 };
 
 export class Publisher implements MediaSide {
+  mediaAt: number | undefined;
+  reportAt: number | undefined;
   readonly #options: PublisherOptions;
   readonly #lane: PublisherLane;
   readonly #audio: IncomingTrack | undefined;
@@ -101,6 +103,7 @@ export class Publisher implements MediaSide {
     const header = this.#header;
     if (this.#port === undefined || !header.read(packet)) return;
     this.#now = now;
+    if (this.#packets === 0) this.mediaAt = now;
     this.#packets += 1;
     this.#bytes += packet.length;
     this.#bitrateBytes += packet.length;
@@ -246,6 +249,7 @@ export class Publisher implements MediaSide {
   // --- What the publisher reports
 
   #readSenderReport(now: number): void {
+    this.reportAt ??= now;
     const { bytes, start } = READER;
     const source = this.#sources.get(READER.senderSsrc);
     const receiver = source?.role === "media" ? source.track.receiver : undefined;

@@ -10,7 +10,9 @@ import { displayName, shownId } from "../hub/names.js";
 import type { Hub, PacketLane, Peer, Play, Publication, Source, StreamName } from "../hub/types.js";
 import { Refusal } from "../media/errors.js";
 import type { DtlsContext, Endpoint } from "../native/types.js";
-import { candidatesFor, checkVhost, chooseCredentials, type RtcOffer } from "./admission.js";
+import { candidatesFor, checkVhost, chooseCredentials, type RtcOffer, standingCandidates } from "./admission.js";
+import { addressesOf, type Diagnosis, SessionTrace, scopeWarning } from "./diagnosis.js";
+import { DiagnosisArchive } from "./diagnosis-archive.js";
 import type { EgressStatistics } from "./egress.js";
 import { FanOut } from "./fan-out.js";
 import { type MediaSide, NO_MEDIA } from "./media-side.js";
@@ -66,6 +68,8 @@ type Role =
   | { readonly role: "check" };
 type Attachment = Role & {
   readonly name: StreamName;
+  /** Agreed on, `h264 opus`. */
+  readonly codecs: string;
   /** What an ICE restart is answered with. */
   readonly bundle: Negotiated["bundle"];
   readonly candidates: readonly Candidate[];
@@ -83,6 +87,7 @@ type Admitted = {
   readonly purpose: "media" | "check";
   readonly echoesUsername: boolean;
   readonly stunTimeout: number;
+  readonly trace: SessionTrace;
 };
 
 export class RtcServer implements SessionOwner {
@@ -95,6 +100,7 @@ export class RtcServer implements SessionOwner {
   /** By session id. */
   readonly #attachments = new Map<string, Attachment>();
   readonly #fanOuts = new Map<PacketLane, FanOut>();
+  readonly #archive = new DiagnosisArchive();
   readonly #cname = randomBytes(9).toString("base64url");
   #flushIsDue = false;
   /** Offers between admission and answer. */
@@ -126,6 +132,17 @@ export class RtcServer implements SessionOwner {
       { address: rtcServer.listen.map(({ host }) => `${host ?? "*"}:${this.port}`).join(" ") },
       "webrtc listens",
     );
+    this.#noteCandidates();
+  }
+
+  /** Says who can reach what will be announced: most failures of WebRTC are an address that the client cannot reach. */
+  #noteCandidates(): void {
+    const candidates = standingCandidates(this.#config, this.#options.machine, this.port);
+    const fields = { candidates: addressesOf(candidates) };
+    const warning = scopeWarning(candidates, undefined);
+    if (warning === undefined) this.#options.log.info(fields, "webrtc announces");
+    else
+      this.#options.log.warn(fields, `${warning} For others set rtc_server.candidate to the address they reach this gateway at.`);
   }
 
   /** The UDP port in use. */
@@ -150,6 +167,25 @@ export class RtcServer implements SessionOwner {
     const session = this.#table.get(id);
     session?.close(this.#clock.now(), reason);
     return session !== undefined;
+  }
+
+  /** How far a session came and what is the matter with it, also for a while after its end; undefined when there is no such session. */
+  diagnosis(id: string): Diagnosis | undefined {
+    const session = this.#table.get(id);
+    const attachment = this.#attachments.get(id);
+    if (session === undefined || attachment === undefined) return this.#archive.find(this.#clock.now(), id);
+    return this.#diagnose(session, attachment);
+  }
+
+  #diagnose(session: RtcSession, attachment: Attachment): Diagnosis {
+    const { role, codecs, candidates } = attachment;
+    const isLive = attachment.role !== "viewer" || attachment.play.stream.state === "live";
+    const ownPorts = { udp: this.port, tcp: undefined };
+    return session.diagnose(this.#clock.now(), { role, codecs, candidates, isLive, ownPorts });
+  }
+
+  #statisticsOf(session: RtcSession): Readonly<Record<string, unknown>> {
+    return { ...session.statistics(), doctor: this.diagnosis(session.id) };
   }
 
   /** How often a session's ICE was restarted; undefined when there is no such session. */
@@ -217,7 +253,7 @@ export class RtcServer implements SessionOwner {
         lane: "packets",
         mayWait: offer.mayWait ?? false,
         close: (reason) => session?.close(this.#clock.now(), reason),
-        statistics: () => session?.statistics() ?? {},
+        statistics: () => (session === undefined ? {} : this.#statisticsOf(session)),
       }),
     );
     let fanOut: FanOut | undefined;
@@ -268,7 +304,7 @@ export class RtcServer implements SessionOwner {
         peer,
         lane: "packets",
         source,
-        statistics: () => session?.statistics() ?? {},
+        statistics: () => (session === undefined ? {} : this.#statisticsOf(session)),
       }),
     );
     try {
@@ -316,6 +352,10 @@ export class RtcServer implements SessionOwner {
     this.#table.forgetAddress(session, endpoint);
   }
 
+  localAddress(endpoint: Endpoint): string {
+    return this.#network?.localAddress?.(endpoint) ?? "";
+  }
+
   onConnected(session: RtcSession): void {
     const attachment = this.#attachments.get(session.id);
     if (attachment?.role === "viewer") attachment.fanOut.add(attachment.viewer);
@@ -329,6 +369,8 @@ export class RtcServer implements SessionOwner {
     this.#attachments.delete(session.id);
     this.#flushSoon();
     if (attachment === undefined) return;
+    const diagnosis = this.#diagnose(session, attachment);
+    this.#archive.add(this.#clock.now(), session.id, diagnosis);
     if (attachment.role === "viewer") {
       attachment.fanOut.remove(attachment.viewer);
       this.#release(attachment.fanOut);
@@ -338,7 +380,13 @@ export class RtcServer implements SessionOwner {
     }
     const fields = { session: shownId(session.id), stream: displayName(attachment.name), peer: session.peer, reason };
     const seconds = Math.round(this.#clock.now() - session.createdAt) / 1000;
-    this.#options.log.info({ ...fields, seconds, ...session.media.statistics() }, `webrtc ${ACTIONS[attachment.role]} ended`);
+    const message = `webrtc ${ACTIONS[attachment.role]} ended`;
+    // Somebody waited for it in vain: that is for the operator.
+    const isInVain = session.trace.at("dtls-done") === undefined && attachment.role !== "check" && diagnosis.cause !== "";
+    if (isInVain && diagnosis.verdict !== "in-progress" && (seconds >= IN_VAIN || session.trace.dtlsFailure !== undefined)) {
+      const { verdict, cause, advice } = diagnosis;
+      this.#options.log.warn({ ...fields, seconds, verdict, cause, advice }, message);
+    } else this.#options.log.info({ ...fields, seconds, ...session.media.statistics() }, message);
   }
 
   #flushSoon(): void {
@@ -367,12 +415,14 @@ export class RtcServer implements SessionOwner {
   }
 
   async #admit(offer: RtcOffer): Promise<Admitted> {
+    const trace = new SessionTrace(this.#clock.now());
     const network = this.#network;
     if (network === undefined || this.#isClosed) throw new Refusal("unavailable", "WebRTC is not running");
     checkVhost(this.#config, offer.name);
     const limit = this.#options.maxSessions ?? 5_000;
     if (this.#table.size + this.#pending >= limit) throw new Refusal("overloaded", `all ${limit} WebRTC sessions are taken`);
     const parsed = parseOffer(offer.sdp);
+    trace.note("offer", this.#clock.now());
     const isCheck = offer.iceUsernameFragment !== undefined && offer.icePassword !== undefined;
     if (isCheck) this.#endEarlierCheck(offer.iceUsernameFragment, offer.icePassword);
     const ice = chooseCredentials(offer, (fragment) => this.#table.hasFragment(fragment));
@@ -402,6 +452,7 @@ export class RtcServer implements SessionOwner {
       purpose: isCheck && isBareOffer(parsed) ? "check" : "media",
       echoesUsername: isCheck,
       stunTimeout: rtc.stunTimeout,
+      trace,
     };
   }
 
@@ -428,9 +479,12 @@ export class RtcServer implements SessionOwner {
   }
 
   #open(admitted: Admitted, negotiated: Negotiated, media: MediaSide, role: Role): RtcSession {
-    const { id, name, peer, answer, network, echoesUsername, stunTimeout } = admitted;
+    const { id, name, peer, answer, network, echoesUsername, stunTimeout, trace } = admitted;
+    const now = this.#clock.now();
+    trace.note("codecs", now);
+    trace.note("candidates", now);
     const { remote, fingerprint, dtlsRole, bundle } = negotiated;
-    const session = new RtcSession(this.#clock.now(), {
+    const session = new RtcSession(now, {
       id,
       peer: peer.address,
       ice: answer.ice,
@@ -441,9 +495,11 @@ export class RtcServer implements SessionOwner {
       createReceiver: (keys) => this.#options.machine.createReceiver(keys),
       echoesUsername,
       stunTimeout,
+      trace,
       owner: this,
     });
-    this.#attachments.set(id, { ...role, name, bundle, candidates: answer.candidates });
+    const codecs = [negotiated.video?.codec, negotiated.audio?.codec].filter((codec) => codec !== undefined).join(" ");
+    this.#attachments.set(id, { ...role, name, codecs, bundle, candidates: answer.candidates });
     this.#table.add(session);
     const fields = { session: shownId(id), stream: displayName(name), peer: peer.address };
     this.#options.log.info(fields, `webrtc ${ACTIONS[role.role]} started`);
@@ -509,4 +565,5 @@ function newSsrc(used: Set<number>): number {
 
 const STREAM_ID = "sluice";
 const ACTIONS = { viewer: "play", publisher: "publish", check: "check" } as const;
+const IN_VAIN = 3; // s; who leaves sooner has changed his mind
 const MAX_CHECKS = 100; // each lives for half a minute at most

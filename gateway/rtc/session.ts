@@ -2,7 +2,15 @@
 // one media side and owns neither socket nor timer. Who closes whom: the server closes the session; the session says goodbye and
 // closes its media side, its DTLS transport, its SRTP receiver and its egress port, in this order.
 
-import type { DtlsContext, DtlsTransport, Endpoint, SrtpKeys, SrtpReceiver } from "../native/types.js";
+import {
+  type DtlsContext,
+  type DtlsTransport,
+  type Endpoint,
+  FIRST_STREAM,
+  type SrtpKeys,
+  type SrtpReceiver,
+} from "../native/types.js";
+import { type Diagnosis, diagnose, type Path, type SessionFacts, SessionTrace } from "./diagnosis.js";
 import type { Egress, EgressPort } from "./egress.js";
 import { IceLiteAgent } from "./ice.js";
 import type { MediaSide } from "./media-side.js";
@@ -27,7 +35,12 @@ export type SessionOptions = {
   /** Milliseconds without any authenticated packet after which the session ends. */
   readonly stunTimeout: number;
   readonly owner: SessionOwner;
+  /** What was noted of it before it was made. Default: nothing. */
+  readonly trace?: SessionTrace;
 };
+
+/** What a diagnosis needs of the server. */
+export type OwnerFacts = Pick<SessionFacts, "role" | "codecs" | "candidates" | "ownPorts" | "isLive">;
 
 /** Told what the server must act on; called from within `receive`, `onTimeout` and `close`. */
 export interface SessionOwner {
@@ -36,6 +49,8 @@ export interface SessionOwner {
   /** The address is one of too many and the session has forgotten it. */
   onAddressGone(session: RtcSession, endpoint: Endpoint): void;
   onConnected(session: RtcSession): void;
+  /** `10.0.0.5:8000`: where what came from this endpoint arrived; empty when unknown. */
+  localAddress(endpoint: Endpoint): string;
   /** Once. */
   onClosed(session: RtcSession, reason: string): void;
 }
@@ -45,6 +60,8 @@ export class RtcSession {
   readonly peer: string;
   readonly media: MediaSide;
   readonly ice: IceLiteAgent;
+  /** How far it came, and when. */
+  readonly trace: SessionTrace;
   readonly createdAt: number;
   state: SessionState = "new";
   /** Why it was closed. */
@@ -77,6 +94,7 @@ export class RtcSession {
     this.peer = options.peer;
     this.media = options.media;
     this.createdAt = now;
+    this.trace = options.trace ?? new SessionTrace(now);
     this.#options = options;
     this.#lastHeard = now;
     this.#consentDue = now + Math.min(options.stunTimeout, CONNECT_TIMEOUT);
@@ -163,30 +181,61 @@ export class RtcSession {
     };
   }
 
+  /** How far it came, where it stopped and why. */
+  diagnose(now: number, facts: OwnerFacts): Diagnosis {
+    const { mediaAt, reportAt } = this.media;
+    return diagnose(now, this.trace, {
+      ...facts,
+      client: this.peer,
+      mediaAt,
+      reportAt,
+      heardAt: this.#lastHeard,
+      discarded: this.discarded,
+      ended: this.state === "closed" ? this.reason : undefined,
+    });
+  }
+
   #receiveStun(now: number, datagram: Buffer, from: Endpoint): void {
     const { ice } = this;
     const verdict = ice.receive(now, datagram, from);
     if (verdict === "ignored") {
       this.discarded++;
+      this.trace.unsigned++;
       return;
     }
     if (ice.response !== undefined) this.#options.egress.sendPlain(ice.response, from);
-    if (verdict === "refused") return;
+    if (verdict === "refused") {
+      this.trace.conflicts++;
+      return;
+    }
     this.#lastHeard = now;
     this.#lastFrom = from;
+    if (this.trace.heard === undefined) {
+      this.trace.heard = this.#pathOf(from);
+      this.trace.note("stun", now);
+    }
     if (ice.forgotten !== undefined) this.#options.owner.onAddressGone(this, ice.forgotten);
     if (ice.knows(from)) this.#options.owner.onAddress(this, from);
     if (this.#dtls === undefined && !this.isCheck && !this.#openDtls(now)) return;
     if (this.state === "new") this.state = "ice";
     if (verdict !== "selected") return;
+    this.trace.chosen = this.#pathOf(from);
+    this.trace.note("nominated", now);
     this.#port?.setRemote(from);
     if (this.state !== "ice") return;
     this.state = "dtls";
     if (this.#options.negotiated.dtlsRole === "active") {
       this.#dtls?.start();
+      this.trace.note("dtls-started", now);
       this.#afterDtls(now);
     }
     this.#connectMedia(now);
+  }
+
+  #pathOf(from: Endpoint): Path {
+    const host = from.address.includes(":") ? `[${from.address}]` : from.address;
+    const transport = from.socket < FIRST_STREAM ? "udp" : "tcp";
+    return { from: `${host}:${from.port}`, to: this.#options.owner.localAddress(from), transport };
   }
 
   /** @returns false when the session has ended: OpenSSL has no room for one more association */
@@ -217,6 +266,7 @@ export class RtcSession {
       return;
     }
     if (dtls.state === "handshaking") this.#lastFrom = from;
+    this.trace.note("dtls-started", now);
     dtls.receive(datagram);
     if (this.#settleDue !== Number.POSITIVE_INFINITY) this.#settleDue = now + SETTLE_TIME;
     this.#afterDtls(now);
@@ -232,6 +282,7 @@ export class RtcSession {
     const dtls = this.#dtls;
     switch (dtls?.state) {
       case "failed":
+        this.trace.dtlsFailure = dtls?.failure ?? "unknown reason";
         this.close(now, `DTLS failed: ${dtls?.failure ?? "unknown reason"}`);
         return;
       case "closed":
@@ -250,6 +301,8 @@ export class RtcSession {
     const remote = this.ice.selected;
     const dtls = this.#dtls;
     if (this.state !== "dtls" || dtls?.state !== "connected" || remote === undefined) return;
+    this.trace.note("dtls-done", now);
+    this.trace.note("fingerprint", now); // it is not done without
     const keys = dtls.srtpKeys();
     this.#receiver = this.#options.createReceiver(keys.remote);
     this.#port = this.#options.egress.open(keys.local, remote);

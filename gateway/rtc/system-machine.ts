@@ -5,6 +5,7 @@ import { networkInterfaces } from "node:os";
 
 import { createDtlsContext } from "../native/dtls.js";
 import { createSrtpReceiver } from "../native/srtp.js";
+import type { Endpoint } from "../native/types.js";
 import { openUdpSockets } from "../native/udp.js";
 import { createEgress } from "./egress-create.js";
 import type { RtcMachine } from "./network.js";
@@ -19,7 +20,12 @@ export const systemMachine: RtcMachine = {
   async openNetwork({ listen, family, onDatagram }) {
     const sockets = await openUdpSockets({ listen, family, onDatagram });
     const egress = createEgress(sockets);
-    return { port: sockets.port, egress, close: () => sockets.close() };
+    const localAddress = ({ socket }: Endpoint): string => {
+      const local = sockets.sockets[socket];
+      if (local === undefined) return "";
+      return `${local.family === "IPv6" ? `[${local.address}]` : local.address}:${local.port}`;
+    };
+    return { port: sockets.port, egress, localAddress, close: () => sockets.close() };
   },
   createDtls: (ecdsa) => createDtlsContext({ ecdsa }),
   createReceiver: createSrtpReceiver,

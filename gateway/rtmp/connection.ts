@@ -12,7 +12,7 @@ import { ProtocolError, Refusal, type RefusalCode } from "../media/errors.js";
 import type { Frame } from "../media/frame.js";
 import type { RtmpFanOuts } from "./fan-outs.js";
 import { RtmpPlayer } from "./player.js";
-import { RestingReader } from "./resting-reader.js";
+import { RestingReader, readingSideOf } from "./resting-reader.js";
 import { type PlayWish, type PublishTimeouts, type RtmpRequest, RtmpSession, type RtmpSessionOwner } from "./session.js";
 
 /** A vhost as RTMP needs it: its canonical name (what names the stream in the hub) and its times. */
@@ -221,7 +221,8 @@ export class RtmpConnection implements RtmpSessionOwner, Source {
       return;
     }
     this.#publication = publication;
-    this.#reader = new RestingReader(this.#socket, this.#options.clock, () => publication.stream.frames.viewerCount > 0);
+    const isWatched = (): boolean => publication.stream.frames.viewerCount > 0;
+    this.#reader = new RestingReader(readingSideOf(this.#socket), this.#options.clock, isWatched);
     this.#startedAt = this.#options.clock.now();
     this.#frameCount = 0;
     this.#byteCount = 0;

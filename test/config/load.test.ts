@@ -36,8 +36,8 @@ function complaint(path: string): string {
 const shipped = (name: string): string => fileURLToPath(new URL(`../../../conf/${name}`, import.meta.url));
 
 for (const [name, ...bridges] of [
-  ["gateway.conf", "RTMP to WebRTC", "WebRTC to RTMP", "HTTP-FLV"],
-  ["https.conf", "RTMP to WebRTC", "WebRTC to RTMP", "HTTP-FLV"],
+  ["gateway.conf", "RTMP to WebRTC", "WebRTC to RTMP", "HTTP-FLV", "HLS"],
+  ["https.conf", "RTMP to WebRTC", "WebRTC to RTMP", "HTTP-FLV", "HLS"],
   ["rtmp2rtc.conf", "RTMP to WebRTC"],
   ["rtc2rtmp.conf", "WebRTC to RTMP", "HTTP-FLV"],
   ["rtc.conf"],
@@ -46,12 +46,19 @@ for (const [name, ...bridges] of [
     const { config, warnings } = load(shipped(name ?? ""));
     assert.deepEqual(warnings, []);
     assert.equal(config.rtcServer.enabled, true);
-    const { rtc, httpRemux } = vhostFor(config, DEFAULT_VHOST);
+    const { rtc, httpRemux, hls } = vhostFor(config, DEFAULT_VHOST);
     assert.equal(rtc.enabled, true);
-    const on = { "RTMP to WebRTC": rtc.rtmpToRtc, "WebRTC to RTMP": rtc.rtcToRtmp, "HTTP-FLV": httpRemux.enabled };
+    const bridged = { "RTMP to WebRTC": rtc.rtmpToRtc, "WebRTC to RTMP": rtc.rtcToRtmp };
+    const on = { ...bridged, "HTTP-FLV": httpRemux.enabled, HLS: hls.enabled };
     for (const [bridge, isOn] of Object.entries(on)) assert.equal(isOn, bridges.includes(bridge), bridge);
   });
 }
+
+test("conf/hls.conf serves HLS, and starts without a warning", () => {
+  const { config, warnings } = load(shipped("hls.conf"));
+  assert.deepEqual(warnings, []);
+  assert.equal(vhostFor(config, DEFAULT_VHOST).hls.enabled, true);
+});
 
 test("needs no file", () => {
   const { config } = load(undefined, { SRS_LISTEN: "1936" });

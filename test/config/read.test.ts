@@ -64,8 +64,12 @@ test("an empty configuration has the contract's defaults: RTMP and HTTP on, WebR
     play: { gopCache: true, gopCacheMaxFrames: 2500, queueLength: 30_000 },
     publish: { firstPacketTimeout: 20_000, normalTimeout: 5_000, grace: 10_000, takeover: "stale" },
     security: { enabled: false, rules: [] },
-    httpHooks: { enabled: false, on_publish: [], on_unpublish: [], on_play: [], on_stop: [] },
+    httpHooks: { enabled: false, on_publish: [], on_unpublish: [], on_play: [], on_stop: [], on_hls: [] },
     httpRemux: { enabled: false, mount: "[vhost]/[app]/[stream].flv" },
+    hls: {
+      ...{ enabled: false, fragment: 2_000, window: 30_000, lowLatency: true, part: 200, format: "fmp4", onDemand: false },
+      ...{ path: "", cleanup: true, dispose: 120_000, keys: false, fragmentsPerKey: 5 },
+    },
   });
 });
 
@@ -266,10 +270,25 @@ test("reads keep_bframe and srs_log_level as what they mean here", () => {
 
 test("says once what is switched on and not yet there", () => {
   const found = warnings(`
-    vhost a { hls { enabled on; hls_fragment 2; } }
-    vhost b { hls { enabled on; hls_dispose 30; } dvr { enabled off; } }
+    vhost a { dvr { enabled on; dvr_plan session; } }
+    vhost b { dvr { enabled on; } forward { enabled off; } }
   `);
-  assert.deepEqual(found, ["x.conf:2: vhost.hls.enabled on: accepted, not yet in this version"]);
+  assert.deepEqual(found, ["x.conf:2: vhost.dvr.enabled on: accepted, not yet in this version"]);
+});
+
+test("takes the HLS section of SRS's own files", () => {
+  const text = `vhost __defaultVhost__ {
+    hls {
+      enabled on; hls_fragment 10; hls_td_ratio 1.0; hls_aof_ratio 2.1; hls_window 60; hls_on_error continue; hls_path ./objs/nginx/html;
+      hls_m3u8_file [app]/[stream].m3u8; hls_ts_file [app]/[stream]-[seq].ts; hls_use_fmp4 off; hls_acodec aac; hls_vcodec h264;
+      hls_cleanup on; hls_dispose 120; hls_nb_notify 64; hls_wait_keyframe on; hls_keys off; hls_fragments_per_key 5; hls_ctx on;
+    }
+  }`;
+  assert.deepEqual(warnings(text), []);
+  const { hls } = defaultVhost(text);
+  assert.deepEqual([hls.fragment, hls.window, hls.format, hls.path], [10_000, 60_000, "ts", "./objs/nginx/html"]);
+  assert.match(complaints("vhost a { hls { hls_fragmnt 2; } }")[0] ?? "", /did you mean "hls_fragment"/);
+  assert.equal(defaultVhost("", { SRS_VHOST_HLS_HLS_PART: "0.5" }).hls.part, 500);
 });
 
 test("refuses to start without a protection that is switched on and not yet there", () => {

@@ -50,6 +50,10 @@ export class FakeRtc implements RtcService {
     return "a=ice-lite\r\n";
   }
 
+  diagnosis(id: string): object | undefined {
+    return this.sessions.has(id) ? { verdict: "ok", cause: "Connected." } : undefined;
+  }
+
   closeSession(id: string, reason: string): boolean {
     this.closed.push({ id, reason });
     return this.sessions.delete(id);

@@ -40,6 +40,26 @@ test("POST of an offer answers 201 with session URL, entity tag and SDP", async 
   assert.notEqual(second.headers.etag, first.headers.etag);
 });
 
+test("the answer's Link leads to the doctor, a page of another origin may read it, and it outlives no session", async () => {
+  const rtc = new FakeRtc();
+  const app = await makeApp(rtc);
+  for (const kind of ["whep", "whip"]) {
+    const { headers } = await app.inject(post(`/rtc/v1/${kind}/`));
+    const [, url = ""] = /^<([^>]+)>; rel="urn:sluice:doctor"; type="application\/json"$/.exec(String(headers.link)) ?? [];
+    assert.equal(url, `${headers.location}/doctor`);
+    const shown = await app.inject({ method: "GET", url });
+    assert.equal(shown.statusCode, 200);
+    assert.deepEqual(shown.json(), { verdict: "ok", cause: "Connected." });
+    assert.equal(shown.headers["cache-control"], "no-store");
+    assert.equal(shown.headers["access-control-allow-origin"], "*");
+    assert.equal((await app.inject({ method: "OPTIONS", url })).statusCode, 200);
+    await app.inject({ method: "DELETE", url: String(headers.location) });
+    assert.equal((await app.inject({ method: "GET", url })).statusCode, 404);
+  }
+  const off = await makeApp(undefined);
+  assert.equal((await off.inject({ method: "GET", url: "/rtc/v1/whep/x/doctor" })).statusCode, 404);
+});
+
 test("hands the request on: names, candidates, credentials, codecs, host, address, parameters", async () => {
   const rtc = new FakeRtc();
   const app = await makeApp(rtc);

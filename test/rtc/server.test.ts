@@ -527,6 +527,76 @@ test("takes other settings of a vhost into use for the sessions to come", async 
   assert.match(sdp, /203\.0\.113\.5 8000/);
 });
 
+test("the doctor follows a viewer from the offer to its first report, and remembers it", async () => {
+  const { rtc, play } = await world();
+  const peer = await rtc.join();
+  const before = rtc.rtc.diagnosis(peer.id);
+  assert.equal(before?.verdict, "in-progress");
+  assert.equal(before?.stopped_at, "stun");
+  peer.start();
+  play(3_000);
+  const [client] = [...rtc.hub.clients()].filter(({ role }) => role === "play");
+  const { doctor } = (client?.statistics() ?? {}) as { doctor: NonNullable<ReturnType<typeof rtc.rtc.diagnosis>> };
+  assert.equal(doctor.verdict, "ok", JSON.stringify(doctor));
+  assert.equal(doctor.stopped_at, null);
+  const times = doctor.steps.map(({ ms }) => ms);
+  assert.ok(
+    times.every((ms, index) => ms !== null && ms >= (times[index - 1] ?? 0)),
+    JSON.stringify(doctor.steps),
+  );
+  assert.match(doctor.steps.find(({ step }) => step === "nominated")?.detail ?? "", /^from 198\.51\.100\.1:\d+ over UDP$/);
+  rtc.rtc.closeSession(peer.id, "over");
+  peer.stop();
+  const after = rtc.rtc.diagnosis(peer.id);
+  assert.equal(after?.verdict, "ended");
+  assert.equal(after?.ended, "over");
+  assert.equal(rtc.rtc.diagnosis("nobody"), undefined);
+});
+
+test("a viewer that never came leaves one line that says why", async () => {
+  const { rtc, play } = await world();
+  const peer = await rtc.join();
+  play(31_000);
+  const lines = rtc.logged.filter(({ message }) => message === "webrtc play ended");
+  assert.equal(lines.length, 1);
+  const { verdict, cause, reason } = (lines[0]?.fields ?? {}) as Record<"verdict" | "cause" | "reason", string>;
+  assert.equal(verdict, "unreachable");
+  assert.match(cause, /never heard from this client on UDP 8000 at 192\.0\.2\.7, 127\.0\.0\.1/);
+  assert.match(reason, /no ICE check/);
+  assert.equal(rtc.rtc.diagnosis(peer.id)?.verdict, "unreachable");
+});
+
+test("a handshake with another certificate is named as such", async () => {
+  const { rtc, play } = await world();
+  const peer = await rtc.join();
+  peer.check();
+  peer.up.send(FAKE_WRONG_CERTIFICATE);
+  play(40);
+  assert.equal(rtc.rtc.diagnosis(peer.id)?.verdict, "fingerprint-mismatch");
+});
+
+test("checks with a wrong password show as such", async () => {
+  const { rtc, play } = await world();
+  const peer = await rtc.join();
+  for (let count = 0; count < 3; count++) peer.check({ password: "wrongwrongwrongwrongwrong" });
+  play(40);
+  assert.equal(rtc.rtc.diagnosis(peer.id)?.verdict, "wrong-credentials");
+});
+
+test("says at the start when nobody outside can reach what will be announced", async () => {
+  const notes = async (candidate: string) => {
+    const { config } = parseConfig(
+      `rtc_server { enabled on; candidate ${candidate}; } vhost __defaultVhost__ { rtc { enabled on; } }`,
+    );
+    const rtc = new RtcWorld({ config: () => config });
+    await rtc.start();
+    return rtc.logged.map(({ message }) => message).join("|");
+  };
+  assert.match(await notes("10.0.0.5"), /own network can reach.*rtc_server\.candidate/);
+  assert.match(await notes("127.0.0.1"), /own machine can reach/);
+  assert.match(await notes("203.0.113.7"), /webrtc announces/);
+});
+
 test("sound on a path that loses packets comes with the frame before it, and on a clean one without", async () => {
   const { rtc, play } = await world();
   const clean = await rtc.join();

@@ -135,10 +135,14 @@ export class PageViewer {
     return viewer;
   }
 
-  /** A peer connection from the page to itself with a clip as its source. */
-  static async loopback(page: Page, clipUrl: string): Promise<PageViewer> {
+  /**
+   * A peer connection from the page to itself with a flash and a beep every second as its source.
+   *
+   * @param isDirect true: the source itself, without a connection, to find out what it and the meter add
+   */
+  static async loopback(page: Page, isDirect = false): Promise<PageViewer> {
     const viewer = new PageViewer(page);
-    await page.evaluate(`__probe.loopback(${viewer.#id}, ${JSON.stringify(clipUrl)})`);
+    await page.evaluate(`__probe.loopback(${viewer.#id}, ${isDirect})`);
     return viewer;
   }
 

@@ -80,12 +80,17 @@
     });`;
 
   let audioContext;
-  async function watchBeeps(stream, found) {
+  async function beepContext() {
     if (audioContext === undefined) {
       audioContext = new AudioContext({ latencyHint: "interactive", sampleRate: 48000 });
       await audioContext.audioWorklet.addModule(URL.createObjectURL(new Blob([WORKLET], { type: "text/javascript" })));
     }
     await audioContext.resume();
+    return audioContext;
+  }
+
+  async function watchBeeps(stream, found) {
+    const audioContext = await beepContext();
     const node = new AudioWorkletNode(audioContext, "onsets");
     const source = audioContext.createMediaStreamSource(stream);
     source.connect(node);
@@ -136,15 +141,42 @@
       this.times.answered = performance.now();
     }
 
-    /** Plays a media file through a peer connection inside this page: the yardstick for lip sync. */
-    async loopback(url) {
-      const source = document.createElement("video");
-      Object.assign(source, { src: url, loop: true, muted: false, volume: 1 });
-      this.source = source;
-      await source.play();
+    /**
+     * Sends a flash and a beep made at the same moment through a peer connection inside this page: the yardstick for lip sync. Not a
+     * media file's captureStream: its two tracks leave the element up to 170 ms apart (Chromium 156).
+     *
+     * @param isDirect true: no peer connection in between, to find out what the source and the meter add
+     */
+    async loopback(isDirect) {
+      const context = await beepContext();
+      const canvas = document.createElement("canvas");
+      Object.assign(canvas, { width: 320, height: 180 });
+      const drawing = canvas.getContext("2d");
+      const tone = new OscillatorNode(context, { frequency: 1000 });
+      const gain = new GainNode(context, { gain: 0 });
+      const destination = new MediaStreamAudioDestinationNode(context);
+      tone.connect(gain).connect(destination);
+      tone.start();
+      let picture = 0;
+      const draw = () => {
+        const isFlash = picture++ % 25 < 2;
+        drawing.fillStyle = isFlash ? "white" : `rgb(0 0 ${picture % 50})`;
+        drawing.fillRect(0, 0, canvas.width, canvas.height);
+        gain.gain.setValueAtTime(isFlash ? 0.5 : 0, context.currentTime);
+      };
+      const timer = setInterval(draw, 40);
       const sender = new RTCPeerConnection();
-      this.sender = sender;
-      const captured = source.captureStream();
+      this.stopSource = () => {
+        clearInterval(timer);
+        tone.stop();
+        sender.close();
+      };
+      const captured = new MediaStream([...canvas.captureStream().getTracks(), ...destination.stream.getTracks()]);
+      if (isDirect) {
+        this.stream = captured;
+        this.video.srcObject = captured;
+        return;
+      }
       for (const track of captured.getTracks()) sender.addTrack(track, captured); // one stream: only then are lips aligned
       const preferred = RTCRtpReceiver.getCapabilities("video").codecs.filter(({ mimeType }) => /H264/i.test(mimeType));
       for (const transceiver of sender.getTransceivers()) {
@@ -164,8 +196,7 @@
 
     async close() {
       this.connection.close();
-      this.sender?.close();
-      this.source?.pause();
+      this.stopSource?.();
       for (const node of this.audioNodes ?? []) node.disconnect();
       this.video.remove();
       if (this.resource !== undefined) await fetch(this.resource, { method: "DELETE" });
@@ -189,10 +220,10 @@
       viewers.set(id, viewer);
       await viewer.join(url);
     },
-    async loopback(id, url) {
+    async loopback(id, isDirect) {
       const viewer = new ProbeViewer();
       viewers.set(id, viewer);
-      await viewer.loopback(url);
+      await viewer.loopback(isDirect);
     },
     listen: (id) => viewers.get(id).listen(),
     async close(id) {
