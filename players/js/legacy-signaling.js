@@ -23,7 +23,8 @@ export function legacySignaling(action, apiOf) {
       if (response === undefined) return outcome;
       const answer = parseObject(text);
       if (response.ok && answer.code === 0 && typeof answer.sdp === "string") {
-        return { sdp: answer.sdp, session: sessionUrl(action, base, answer.sessionid) };
+        const session = sessionUrl(action, base, answer.sessionid);
+        return { sdp: answer.sdp, session, doctor: session && `${session}/doctor` };
       }
       return refusal(response.status, answer);
     },

@@ -58,7 +58,11 @@ export function explainSession(state, detail, age) {
         return [`No answer from ${origin}`, `${detail.reason} ${reachHelp(detail.url)} ${again}`];
       if (detail.step === "connecting")
         return ["The gateway answered, but no packet came through", `${triedText(detail)} ${again}`];
-      if (detail.step === "securing") return ["Packets came through, but the encrypted handshake (DTLS) did not end", again];
+      if (detail.step === "securing")
+        return [
+          "Packets came through, but the encrypted handshake (DTLS) did not end",
+          `${detail.diagnosis ? triedText(detail) : ""} ${again}`,
+        ];
       if (detail.status !== undefined) return [`${detail.title} (${detail.status})`, `${detail.reason ?? ""} ${again}`];
       return ["The connection was lost", `${detail.reason ?? ""} ${again}`];
     case "failed":
@@ -76,7 +80,9 @@ function reachHelp(url) {
   return "Is the gateway running, and is this port open?";
 }
 
-function triedText({ candidates = [] }) {
+/** The doctor's words where the gateway has one, else which addresses were tried. */
+function triedText({ candidates = [], diagnosis }) {
+  if (diagnosis !== undefined) return `${diagnosis.cause} ${diagnosis.advice ?? ""}`.trim();
   if (candidates.length === 0) return "Its answer names no address to send to.";
   const shown = candidates.slice(0, 4).join(", ");
   const more = candidates.length > 4 ? ` and ${candidates.length - 4} more` : "";

@@ -97,11 +97,16 @@ const COURSE = {
   live: "live",
   silent: "live", // reports come every second or two: without them the connection is about to end
   silence: SILENCE,
-  step: stepOf,
+  step: publishStep,
   hasMedia: (_now, pc) => pc.connectionState === "connected",
   bytes: (now) => now.pair?.bytesReceived ?? 0,
   summarise: summariseSent,
 };
+
+/** @returns {State} how far a connection has come */
+function publishStep(pc) {
+  return stepOf(pc) === "connecting" ? "connecting" : "securing";
+}
 
 /** @returns {string[]} names of video codecs this browser can send, in its own order: `H264`, `VP8` */
 export function sendableCodecs() {
