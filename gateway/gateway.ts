@@ -16,6 +16,8 @@ import { type BridgeLog, FixedWorkSlots, type WorkSlots } from "./bridge/types.j
 import { type AccessAction, isAllowed } from "./config/access.js";
 import { type Config, type VhostConfig, vhostFor } from "./config/config.js";
 import { loadConfig } from "./config/load.js";
+import { HlsDisk } from "./hls/disk.js";
+import { describeSegment } from "./hls/segment-event.js";
 import { HlsService } from "./hls/service.js";
 import { Hooks } from "./http/hooks.js";
 import { readCredentials } from "./http/listener.js";
@@ -74,6 +76,7 @@ export class Gateway extends EventEmitter<GatewayEvents> {
   readonly #hub: LiveHub;
   readonly #hooks: Hooks;
   readonly #hls: HlsService;
+  readonly #hlsDisk: HlsDisk;
   readonly #serverId = `vid-${randomBytes(4).toString("hex")}`;
   readonly #serviceId = randomBytes(4).toString("hex");
   #config: Config;
@@ -109,12 +112,22 @@ export class Gateway extends EventEmitter<GatewayEvents> {
       converter: (stream, lane) => this.#converterFor(stream, lane),
       onEvent: (event) => this.#onHubEvent(event),
     });
+    this.#hlsDisk = new HlsDisk({
+      settings: (name) => this.#servedVhost(name)?.hls,
+      clock: this.#clock,
+      log: this.#log,
+      onSegment: (packaged, segment, file) => {
+        const { name, publisher } = packaged.stream;
+        this.#hooks.onSegment(name, publisher, () => describeSegment(packaged, segment, file, process.cwd()));
+      },
+    });
     this.#hls = new HlsService({
       hub: this.#hub,
       clock: this.#clock,
       log: this.#log,
       vhost: (name) => this.#servedVhost(name),
       randomBytes,
+      listener: this.#hlsDisk,
     });
   }
 
@@ -187,6 +200,7 @@ export class Gateway extends EventEmitter<GatewayEvents> {
     // Signaling says goodbye before the listeners stop: its sockets are theirs.
     await Promise.all([this.#rtmp?.close(reason), this.#signaling?.close(reason), this.#http?.close(), this.#rtc?.close(reason)]);
     await this.#transcoders?.close();
+    await this.#hlsDisk.close();
     await this.#hooks.close();
   }
 

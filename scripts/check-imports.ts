@@ -41,7 +41,7 @@ const RULES: Readonly<Record<string, Rule>> = {
     may: ["gateway/media", "gateway/hub", "gateway/rtp", "gateway/config/config", "gateway/native"], // and nobody else imports native
     edges: "*",
   },
-  "gateway/hls": { may: ["gateway/media", "gateway/hub", "gateway/config/config"], edges: ["delivery"] },
+  "gateway/hls": { may: ["gateway/media", "gateway/hub", "gateway/config/config"], edges: ["disk"] },
   "gateway/http": { may: ["gateway/media", "gateway/hub", "gateway/config/config"], edges: "*" },
   "gateway/signaling": { may: ["gateway/media", "gateway/hub"], edges: ["server"] },
   "gateway/config": { may: [], edges: "*" },

@@ -55,7 +55,9 @@ export class AacPath {
     this.#backoff = new Backoff(options.clock);
   }
 
+  /** Does nothing when it is started already. */
   start(): void {
+    if (this.#state === "running") return;
     this.#state = "running";
     this.#isRefusalTold = false;
     this.#gridStart = undefined;

@@ -38,6 +38,8 @@ export class RtcToRtmp implements Converter {
   /** What the present publisher sends of each kind can be bridged. */
   #hasVideo = false;
   #hasAudio = false;
+  /** Why the present publisher cannot be bridged at all. */
+  #refusal: string | undefined;
   #keyFrameTimer: TimerHandle | undefined;
   #lastKeyFrame = 0;
   /** Decoding time of the last picture, and the latest RTP time so far. */
@@ -71,9 +73,8 @@ export class RtcToRtmp implements Converter {
     if (this.#state !== "stopped") return;
     this.#state = "running";
     this.#publisher = undefined;
-    this.#audio.start();
     this.#followPublisher();
-    this.#stream.packets.add(this.#sink);
+    this.#stream.packets.add(this.#sink, "any");
     this.#catchUp();
     this.#watchKeyFrames();
   }
@@ -129,6 +130,8 @@ export class RtcToRtmp implements Converter {
 
   #write(batch: PacketBatch): void {
     this.#followPublisher();
+    // Viewers of the publisher before, whose codec was another: they are told instead of left with a picture that stands still.
+    if (this.#refusal !== undefined) this.#stream.frames.dismiss(this.#refusal);
     for (let index = 0; index < batch.length; index++) {
       const packet = batch[index] as MediaPacket;
       if (packet.kind === "video") this.#writeVideo(packet);
@@ -155,6 +158,9 @@ export class RtcToRtmp implements Converter {
     this.#hasVideo = this.#takes("video", "h264");
     this.#hasAudio = this.#takes("audio", "opus");
     if (this.#hasVideo && video !== undefined) this.#video.setFormatParameters(video.formatParameters);
+    if (this.#hasAudio) this.#audio.start();
+    else this.#audio.stop(); // a picture must not wait for sound that does not come
+    this.#refusal = this.refusal();
   }
 
   /** Whether a track is of the codec that is bridged; if not, that is said once. */

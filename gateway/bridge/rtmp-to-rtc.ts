@@ -93,6 +93,7 @@ export class RtmpToRtc implements Converter {
 
   #write(frame: Frame): void {
     if (frame.kind === "video") {
+      if (frame.codec !== "h264") this.#stream.packets.dismiss(videoRefusal(frame.codec));
       if (frame.isConfig) this.#announce();
       this.#video.write(frame);
     } else if (frame.kind === "audio") {

@@ -81,6 +81,7 @@ export function buildConfig({ file, globals, vhosts }: Statements, problems: Con
       resolveApiDomain: get("rtc_server.resolve_api_domain"),
       keepApiDomain: get("rtc_server.keep_api_domain"),
       ecdsa: get("rtc_server.ecdsa"),
+      tcp: { enabled: get("rtc_server.tcp.enabled"), listen: get("rtc_server.tcp.listen") },
       whepCompat: get("rtc_server.whep_compat"),
     },
     vhosts: new Map([...vhosts].map(([name, scope]) => [name, buildVhost(name, scope)])),
@@ -108,6 +109,13 @@ export function findContradictions(config: Config): string[] {
   }
   if (config.rtcServer.enabled && vhosts.length === 0) {
     found.push("rtc_server is enabled and no vhost has rtc { enabled on; }: every WebRTC request will be refused");
+  }
+  const { enabled, protocol, tcp } = config.rtcServer;
+  if (enabled && tcp.enabled && protocol === "udp") {
+    found.push("rtc_server.tcp is enabled and rtc_server.protocol is udp: no client is told of it; protocol all offers both");
+  }
+  if (enabled && !tcp.enabled && protocol !== "udp") {
+    found.push(`rtc_server.protocol is ${protocol} and rtc_server.tcp is not enabled: media goes over UDP only`);
   }
   const { signaling } = config;
   if (signaling.enabled && !config.httpServer.enabled && !signaling.standalone.enabled) {

@@ -149,6 +149,7 @@ export type Config = {
     readonly keepApiDomain: boolean;
     /** ECDSA P-256 certificate, else RSA-2048. */
     readonly ecdsa: boolean;
+    readonly tcp: { readonly enabled: boolean; readonly listen: readonly ListenAddress[] };
     /** Old habits of WHIP and WHEP test suites: 404 for a stream that is not live, 405 for GET. */
     readonly whepCompat: boolean;
   };

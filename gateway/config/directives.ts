@@ -193,10 +193,11 @@ export const DIRECTIVES = {
     `The UDP port of all WebRTC sessions; it must be open in the firewall. An address binds to that one only; else one socket is bound
     on each address of the machine, so that answers leave from the address that was asked.`,
   ),
-  "rtc_server.protocol": later(
+  "rtc_server.protocol": ready(
     choice("udp", "tcp", "all"),
     "udp",
-    "Which candidates an answer offers: udp, tcp, or all for both. tcp and all need rtc_server.tcp to be enabled.",
+    `Which candidates an answer offers: udp, tcp, or all for both, where clients take UDP if they can reach it. tcp and all need
+    rtc_server.tcp to be enabled.`,
   ),
   "rtc_server.candidate": ready(
     candidates,
@@ -237,12 +238,13 @@ export const DIRECTIVES = {
     "off",
     "Whether WHEP answers as older test suites expect: 404 for a stream that is not live (else 409), 405 for GET.",
   ),
-  "rtc_server.tcp.enabled": later(
+  "rtc_server.tcp.enabled": ready(
     flag,
     "off",
-    "Whether media may also come and go over TCP (ICE-TCP), for networks that block UDP.",
+    `Whether media may also come and go over TCP (ICE-TCP), for networks that block UDP. It takes rtc_server.protocol tcp or all for
+    clients to be told. A viewer that cannot keep up over TCP falls forward to the next key frame.`,
   ),
-  "rtc_server.tcp.listen": later(addresses, "8000", "The TCP port for that. It may be the port of http_api or http_server."),
+  "rtc_server.tcp.listen": ready(addresses, "8000", "The TCP port for that."),
 
   "vhost.enabled": ready(flag, "on", "Whether this vhost is served. Off: publishing to it and playing from it are refused."),
 

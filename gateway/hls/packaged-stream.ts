@@ -9,7 +9,7 @@ import { announcesTrack } from "../media/metadata.js";
 import type { SegmentFormat } from "../media/packager.js";
 import { encrypt, KeyRing } from "./encryption.js";
 import { type FileKind, fileName } from "./names.js";
-import { type LowLatency, writeMasterPlaylist, writeMediaPlaylist } from "./playlist.js";
+import { type LowLatency, type MediaPlaylist, writeMasterPlaylist, writeMediaPlaylist } from "./playlist.js";
 import type { Part, Segment } from "./segment.js";
 import { type Expectation, Segmenter, type SegmenterOutput } from "./segmenter.js";
 import { SegmentWindow } from "./window.js";
@@ -225,25 +225,33 @@ export class PackagedStream implements Sink<Frame>, SegmenterOutput {
   mediaPlaylist(skip: boolean): Playlist {
     const known = skip ? this.#delta : this.#full;
     if (known !== undefined) return known;
-    const { window, stream } = this;
-    const open = this.isLowLatency ? this.#segmenter.openSegment : undefined;
     const text = writeMediaPlaylist(
-      {
-        format: this.settings.format,
-        segments: window.listed,
-        open,
-        targetDuration: Math.max(window.targetDuration, Math.round((open?.duration ?? 0) / 1_000_000)),
-        lowLatency: this.#lowLatency(),
-        isEnded: this.#state === "ended",
-        wallTimeOf: (time) => stream.wallTimeOf(time),
-        uri: (kind, number) => this.#uri(kind, number),
-      },
+      this.#describe(this.isLowLatency ? this.#segmenter.openSegment : undefined, this.#lowLatency()),
       skip,
     );
     const playlist = { text, entityTag: `${this.token}-${this.#version}${skip ? "d" : ""}` };
     if (skip) this.#delta = playlist;
     else this.#full = playlist;
     return playlist;
+  }
+
+  /** Complete segments alone, for those who read files. */
+  plainPlaylist(): string {
+    return writeMediaPlaylist(this.#describe(undefined, undefined));
+  }
+
+  #describe(open: Segment | undefined, lowLatency: LowLatency | undefined): MediaPlaylist {
+    const { window, stream } = this;
+    return {
+      format: this.settings.format,
+      segments: window.listed,
+      open,
+      targetDuration: Math.max(window.targetDuration, Math.round((open?.duration ?? 0) / 1_000_000)),
+      lowLatency,
+      isEnded: this.#state === "ended",
+      wallTimeOf: (time) => stream.wallTimeOf(time),
+      uri: (kind, number) => this.#uri(kind, number),
+    };
   }
 
   #lowLatency(): LowLatency | undefined {

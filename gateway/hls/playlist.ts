@@ -81,10 +81,10 @@ function partHoldBack(partTarget: number): number {
 /** Segments that end before the skip boundary. */
 function countSkipped({ segments, open, lowLatency }: MediaPlaylist): number {
   if (lowLatency?.canSkipUntil === undefined) return 0;
-  const end = open?.end ?? segments.at(-1)?.end ?? 0;
-  const boundary = end - lowLatency.canSkipUntil * 1_000_000;
-  let count = 0;
-  while (count < segments.length && (segments[count] as Segment).end < boundary) count++;
+  // By durations: between two publishers time passes that no segment has.
+  let left = open?.duration ?? 0;
+  let count = segments.length;
+  while (count > 0 && left < lowLatency.canSkipUntil * 1_000_000) left += (segments[--count] as Segment).duration;
   return count;
 }
 

@@ -301,7 +301,10 @@ export class Segmenter {
       // The first one chooses: so many frames as come nearest to what is configured, and room for stamps in whole milliseconds.
       if (length + this.#interval / 2 < this.#options.part) return;
       const frames = Math.max(1, Math.round(this.#options.part / this.#interval));
-      this.#partTarget = Math.ceil((Math.max(length, frames * this.#interval) + STAMP_SLACK) / 1000) * 1000;
+      const wanted = Math.max(this.#options.part, frames * this.#interval);
+      this.#partTarget = Math.ceil((wanted + STAMP_SLACK) / 1000) * 1000;
+      this.#splitLongPart(dts);
+      if (dts - this.#partStart < wanted / 2) return; // what came late is in the next one
     } else if (length + this.#interval <= this.#partTarget) {
       return;
     }

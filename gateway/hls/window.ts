@@ -106,9 +106,10 @@ export class SegmentWindow {
     }
     // Section 6.2.2 wants them kept as long as a playlist was long; a player that is that far behind has lost its place anyway.
     const kept = RETIRED_TARGET_DURATIONS * this.#targetDuration * 1_000_000;
-    const end = this.#listed[0]?.start ?? 0;
-    while (this.#retired.length > RETIRED_SEGMENTS && end - (this.#retired[0]?.end ?? 0) > kept) {
+    let spare = this.#retired.reduce((sum, segment) => sum + segment.duration, 0);
+    while (this.#retired.length > RETIRED_SEGMENTS && spare - (this.#retired[0]?.duration ?? 0) >= kept) {
       const gone = this.#retired.shift() as Segment;
+      spare -= gone.duration;
       this.#options.onRemove?.(gone);
     }
   }

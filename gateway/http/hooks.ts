@@ -83,9 +83,10 @@ export class Hooks {
   }
 
   /** Tells of a finished HLS segment; `more` is what `on_hls` has besides. */
-  onSegment(name: StreamName, publisher: Peer | undefined, more: Readonly<Record<string, unknown>>): void {
-    const peer = publisher ?? { id: "", protocol: "hls", address: "", parameters: "" };
-    this.#tell("on_hls", name, peer, more);
+  onSegment(name: StreamName, publisher: Peer | undefined, more: () => Readonly<Record<string, unknown>>): void {
+    if (this.#urls(name.vhost, "on_hls").urls.length === 0) return;
+    const peer: Peer = publisher ?? { id: "", protocol: "hls", address: "", parameters: "" };
+    this.#tell("on_hls", name, peer, more());
   }
 
   /** Waits for the calls under way, 2 s at most. */

@@ -42,6 +42,12 @@ export class LiveFrameLane implements FrameLane {
     if (this.#sinks.delete(sink)) this.#onDemand(this.#sinks.size);
   }
 
+  dismiss(reason: string): void {
+    if (this.#sinks.size === 0) return;
+    this.#closeSinks(reason);
+    this.#onDemand(0);
+  }
+
   write(frame: Frame): void {
     if (frame.isConfig || frame.kind === "data") {
       if (!this.#remember(frame)) return;
@@ -60,9 +66,13 @@ export class LiveFrameLane implements FrameLane {
   }
 
   close(reason: string): void {
+    this.reset();
+    this.#closeSinks(reason);
+  }
+
+  #closeSinks(reason: string): void {
     const sinks = [...this.#sinks];
     this.#sinks.clear();
-    this.reset();
     for (const sink of sinks) sink.close(reason);
   }
 

@@ -29,7 +29,8 @@ export class LivePacketLane implements PacketLane {
   readonly #keyFrames: () => "on-request" | "at-intervals";
   readonly #now: () => number;
   readonly #origin: TimeReference;
-  readonly #sinks = new Set<Sink<PacketBatch>>();
+  /** With what they expect. */
+  readonly #sinks = new Map<Sink<PacketBatch>, "promised" | "any">();
   readonly #audio: LaneTrack;
   readonly #video: LaneTrack;
   #keyFrameStart: number | undefined;
@@ -86,18 +87,21 @@ export class LivePacketLane implements PacketLane {
     const known = lane.promised;
     lane.track = track;
     lane.promised = track.codec;
-    if (known === undefined || known === track.codec || this.#sinks.size === 0) return;
-    this.#closeSinks(`the stream's ${track.kind} is ${track.codec} now, it was ${known}`);
-    this.#onDemand(0);
+    if (known === undefined || known === track.codec) return;
+    this.dismiss(`the stream's ${track.kind} is ${track.codec} now, it was ${known}`);
   }
 
-  add(sink: Sink<PacketBatch>): void {
-    this.#sinks.add(sink);
+  add(sink: Sink<PacketBatch>, expects: "promised" | "any" = "promised"): void {
+    this.#sinks.set(sink, expects);
     this.#onDemand(this.#sinks.size);
   }
 
   remove(sink: Sink<PacketBatch>): void {
     if (this.#sinks.delete(sink)) this.#onDemand(this.#sinks.size);
+  }
+
+  dismiss(reason: string): void {
+    if (this.#closeSinks(reason, "promised")) this.#onDemand(this.#sinks.size);
   }
 
   write(batch: PacketBatch): void {
@@ -112,7 +116,7 @@ export class LivePacketLane implements PacketLane {
       }
     }
     this.#dropObsolete();
-    for (const sink of this.#sinks) sink.write(batch);
+    for (const sink of this.#sinks.keys()) sink.write(batch);
   }
 
   find(kind: MediaKind, sequenceNumber: number): MediaPacket | undefined {
@@ -176,10 +180,13 @@ export class LivePacketLane implements PacketLane {
     this.#closeSinks(reason);
   }
 
-  #closeSinks(reason: string): void {
-    const sinks = [...this.#sinks];
-    this.#sinks.clear();
-    for (const sink of sinks) sink.close(reason);
+  /** @returns whether there was any */
+  #closeSinks(reason: string, which: "promised" | "all" = "all"): boolean {
+    const closed: Sink<PacketBatch>[] = [];
+    for (const [sink, expects] of this.#sinks) if (which === "all" || expects === which) closed.push(sink);
+    for (const sink of closed) this.#sinks.delete(sink);
+    for (const sink of closed) sink.close(reason);
+    return closed.length > 0;
   }
 
   #dropObsolete(): void {

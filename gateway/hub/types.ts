@@ -72,6 +72,8 @@ export interface FrameLane {
   /** Adds a sink. It gets live frames only: what it wants of configuration and backlog it reads first, in the same turn. */
   add(sink: Sink<Frame>): void;
   remove(sink: Sink<Frame>): void;
+  /** Closes all sinks: what their viewers were promised is not to be had any more. */
+  dismiss(reason: string): void;
   /** For the publication and converters only. */
   write(frame: Frame): void;
 }
@@ -89,8 +91,11 @@ export interface PacketLane {
   track(kind: MediaKind): RtpTrack | undefined;
   /** Viewers that were promised another codec cannot be served any more: they are closed with the reason. */
   setTrack(track: RtpTrack): void;
-  add(sink: Sink<PacketBatch>): void;
+  /** @param expects `promised`: a codec that was told to its viewers; `any`: it looks at the tracks itself. Default promised */
+  add(sink: Sink<PacketBatch>, expects?: "promised" | "any"): void;
   remove(sink: Sink<PacketBatch>): void;
+  /** As for frames, of sinks that expect what was promised. */
+  dismiss(reason: string): void;
   /** For converters and WebRTC publishers only. */
   write(batch: PacketBatch): void;
   /** The packet with this (unwrapped) number, if the history still holds it. */

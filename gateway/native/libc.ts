@@ -19,6 +19,8 @@ export type LibC = {
   close(fd: number): number;
   // int sendmmsg(int fd, struct mmsghdr *messages, unsigned int count, int flags): messages sent, -1 when the first one failed
   sendmmsg(fd: number, messages: Address, count: number, flags: number): number;
+  // ssize_t send(int fd, const void *bytes, size_t length, int flags): bytes taken, -1 for none
+  send(fd: number, bytes: Address, length: number, flags: number): number;
   /** `errno` after a call that failed, as its name (`EAGAIN`), or its number as text. */
   errorName(): string;
 };
@@ -61,6 +63,7 @@ const DECLARATIONS = [
   "int getsockopt(int fd, int level, int name, void *value, void *len)",
   "int close(int fd)",
   "int sendmmsg(int fd, uintptr_t messages, unsigned int count, int flags)",
+  "int64_t send(int fd, uintptr_t bytes, size_t length, int flags)",
 ];
 
 // Linux's numbers, the same on all of the architectures above (mips, sparc and parisc differ).
@@ -77,6 +80,8 @@ export const SO_SNDBUFFORCE = 32;
 export const SO_RCVBUFFORCE = 33;
 export const IPPROTO_IPV6 = 41;
 export const IPV6_V6ONLY = 26;
+export const IPPROTO_TCP = 6;
+export const TCP_NOTSENT_LOWAT = 25;
 export const SOL_UDP = 17;
 export const UDP_SEGMENT = 103;
 

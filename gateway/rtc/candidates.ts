@@ -61,6 +61,25 @@ export function gatherCandidates(sources: CandidateSources): Candidate[] {
   return candidates;
 }
 
+export type Transports = {
+  readonly protocol: "udp" | "tcp" | "all";
+  readonly family: AddressFamily;
+  /** Where UDP and TCP are served, and the port of the first with 0 resolved. */
+  readonly udp: { readonly listen: readonly ListenAddress[]; readonly port: number };
+  /** Undefined: not at all. */
+  readonly tcp: { readonly listen: readonly ListenAddress[]; readonly port: number } | undefined;
+};
+
+/** The candidates of an answer by the directive `protocol`: UDP ones first. One that was given a port of its own has it over TCP too. */
+export function withTransports(candidates: readonly Candidate[], { protocol, family, udp, tcp }: Transports): Candidate[] {
+  if (protocol === "udp" || tcp === undefined) return [...candidates];
+  const streams = candidates.map(({ address, port }) => {
+    const isOurs = port === udp.port || udp.listen.some((listen) => listen.port === port);
+    return { transport: "tcp" as const, address, port: isOurs ? portFor(address, { ...tcp, family }) : port };
+  });
+  return protocol === "tcp" ? streams : [...candidates, ...streams];
+}
+
 /** `?eip=`. @throws Refusal `bad-request` for what is neither an address that can be reached nor a name */
 export function parseRequested(texts: readonly string[]): HostPort[] {
   return texts.map((text) => {
@@ -87,7 +106,7 @@ export function servesFamily(listen: readonly ListenAddress[], address: string, 
 }
 
 /** The port of the first socket that serves the address; names are served by any. */
-function portFor(address: string, { listen, family, port }: CandidateSources): number {
+function portFor(address: string, { listen, family, port }: Pick<CandidateSources, "listen" | "family" | "port">): number {
   const socket =
     listen.find((one) => serves(one, address, family)) ?? listen.find((one) => servesFamily([one], address, family)) ?? listen[0];
   return socket === undefined || socket.port === 0 ? port : socket.port;

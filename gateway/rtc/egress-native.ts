@@ -15,14 +15,19 @@ import {
 import { deriveSessionKeys } from "../native/srtp-keys.js";
 import { PortableSrtpSender } from "../native/srtp-portable.js";
 import { StagingArea } from "../native/staging-area.js";
-import type { Endpoint, SrtpKeys } from "../native/types.js";
+import { type StreamPath, StreamPaths } from "../native/stream-path.js";
+import { type Endpoint, FIRST_STREAM, type SrtpKeys } from "../native/types.js";
 import type { UdpSockets } from "../native/udp.js";
-import type { Egress, EgressPort, EgressStatistics } from "./egress.js";
+import type { EgressPort, EgressStatistics, StreamingEgress } from "./egress.js";
 
 export type NativeEgressOptions = SendQueueOptions;
 
-export class NativeEgress implements Egress {
+/** Where a datagram is written: a UDP socket's queue, or the peer's own over TCP. */
+type Queue = SendQueue | StreamPath;
+
+export class NativeEgress implements StreamingEgress {
   readonly statistics: EgressStatistics = { datagrams: 0, bytes: 0, calls: 0, dropped: 0, failed: 0 };
+  readonly streams = new StreamPaths(this.statistics);
   readonly staging = new StagingArea();
   readonly workspace = new CipherWorkspace();
   readonly #sockets: UdpSockets;
@@ -69,12 +74,14 @@ export class NativeEgress implements Egress {
     this.#isClosed = true;
     clearTimeout(this.#retry);
     for (const port of this.#ports) port.close();
+    this.streams.close();
     this.#queues.length = 0;
     this.workspace.close();
   }
 
   /** Sends what the kernel takes, and comes back for the rest. */
   #sendQueued(): void {
+    this.streams.flush();
     let isEmpty = true;
     for (const queue of this.#queues) if (queue !== undefined && !queue.flush()) isEmpty = false;
     if (isEmpty || this.#retry !== undefined) return;
@@ -85,7 +92,8 @@ export class NativeEgress implements Egress {
   }
 
   /** @returns undefined when there is no such socket, or it is of the other family */
-  queueOf(remote: Endpoint, address: SocketAddress | undefined): SendQueue | undefined {
+  queueOf(remote: Endpoint, address: SocketAddress | undefined): Queue | undefined {
+    if (remote.socket >= FIRST_STREAM) return this.streams.get(remote.socket);
     const queue = this.#queues[remote.socket];
     const local = this.#sockets.sockets[remote.socket];
     if (this.#isClosed || local?.fd === undefined || local.family !== address?.family) return undefined;
@@ -96,7 +104,7 @@ export class NativeEgress implements Egress {
   }
 
   /** @returns bytes queued, 0 when dropped */
-  sendBytes(datagram: Buffer, queue: SendQueue, address: SocketAddress): number {
+  sendBytes(datagram: Buffer, queue: Queue, address: SocketAddress): number {
     const offset = datagram.length > MAX_DATAGRAM ? -1 : queue.reserve(datagram.length);
     if (offset < 0) {
       this.statistics.dropped++;
@@ -119,7 +127,7 @@ class NativePort implements EgressPort {
   readonly #rtp: RtpProtector;
   readonly #rtcp: GcmRtcpProtector | PortableSrtpSender;
   readonly #tagLength: number;
-  #queue: SendQueue | undefined;
+  #queue: Queue | undefined;
   #address: SocketAddress | undefined;
   #isClosed = false;
 
@@ -190,6 +198,11 @@ class NativePort implements EgressPort {
     const size = headerLength + length + this.#tagLength;
     queue.commit(size, address);
     return size;
+  }
+
+  get lag(): number {
+    const queue = this.#queue;
+    return queue === undefined || queue instanceof SendQueue ? 0 : queue.lag;
   }
 
   sendRtcp(packet: Buffer): number {

@@ -3,9 +3,10 @@
 import { isIP } from "node:net";
 
 import { PortableSrtpSender } from "../native/srtp-portable.js";
-import type { Endpoint, SrtpKeys } from "../native/types.js";
+import { StreamPaths } from "../native/stream-path.js";
+import { type Endpoint, FIRST_STREAM, type SrtpKeys } from "../native/types.js";
 import type { UdpSockets } from "../native/udp.js";
-import type { Egress, EgressPort, EgressStatistics } from "./egress.js";
+import type { EgressPort, EgressStatistics, StreamingEgress } from "./egress.js";
 
 export type PortableEgressOptions = {
   /** Bytes that may wait in the system's send queue. Default 8 MiB. */
@@ -14,8 +15,9 @@ export type PortableEgressOptions = {
 
 type Staged = { readonly payload: Buffer; readonly isPadded: boolean };
 
-export class PortableEgress implements Egress {
+export class PortableEgress implements StreamingEgress {
   readonly statistics: EgressStatistics = { datagrams: 0, bytes: 0, calls: 0, dropped: 0, failed: 0 };
+  readonly streams = new StreamPaths(this.statistics, true);
   readonly #sockets: UdpSockets;
   readonly #maxBytes: number;
   #staged: Staged[] = [];
@@ -54,6 +56,7 @@ export class PortableEgress implements Egress {
 
   /** @returns bytes queued, 0 when dropped */
   send(datagram: Buffer, remote: Endpoint): number {
+    if (remote.socket >= FIRST_STREAM) return this.#sendStream(datagram, remote.socket);
     if (this.#isClosed || datagram.length > MAX_DATAGRAM || this.#waiting + datagram.length > this.#maxBytes) {
       this.statistics.dropped++;
       return 0;
@@ -63,7 +66,20 @@ export class PortableEgress implements Egress {
     return datagram.length;
   }
 
+  #sendStream(datagram: Buffer, number: number): number {
+    const path = this.streams.get(number);
+    const offset = path === undefined || datagram.length > MAX_DATAGRAM ? -1 : path.reserve(datagram.length);
+    if (path === undefined || offset < 0) {
+      this.statistics.dropped++;
+      return 0;
+    }
+    path.bytes.set(datagram, offset);
+    path.commit(datagram.length);
+    return datagram.length;
+  }
+
   flush(): void {
+    this.streams.flush();
     this.#base += this.#staged.length;
     this.#staged = [];
     const queue = this.#queue;
@@ -88,6 +104,7 @@ export class PortableEgress implements Egress {
     if (this.#isClosed) return;
     this.flush();
     this.#isClosed = true;
+    this.streams.close();
   }
 
   #finish(length: number, isSent: boolean): void {
@@ -144,6 +161,10 @@ class PortablePort implements EgressPort {
     }
     const rolloverCounter = Math.floor(sequenceNumber / 0x1_0000) >>> 0;
     return this.#egress.send(this.#sender.protectRtp(header, payload, rolloverCounter), this.#remote);
+  }
+
+  get lag(): number {
+    return this.#egress.streams.get(this.#remote.socket)?.lag ?? 0;
   }
 
   sendRtcp(packet: Buffer): number {

@@ -1,6 +1,7 @@
 // Sending for many viewers at once: SRTP and one batched system call per turn (docs/architecture.md, "Egress").
 // It knows keys, rollover counters and addresses, and neither sessions nor streams.
 
+import type { StreamPaths } from "../native/stream-path.js";
 import type { Endpoint, SrtpKeys } from "../native/types.js";
 
 /** Where one viewer's packets go. Made when its DTLS handshake is done, closed with its session. */
@@ -33,6 +34,8 @@ export interface EgressPort {
   ): number;
   /** Encrypts a compound RTCP packet and queues it. @returns bytes on the wire, 0 when dropped */
   sendRtcp(packet: Buffer): number;
+  /** Over TCP: milliseconds that the oldest of what the peer has not taken has waited. 0 over UDP. */
+  readonly lag: number;
   close(): void;
 }
 
@@ -52,6 +55,11 @@ export interface Egress {
   flush(): void;
   readonly statistics: EgressStatistics;
   close(): void;
+}
+
+/** An egress that also sends over TCP: datagrams to an Endpoint whose `socket` is the number of one of these paths. */
+export interface StreamingEgress extends Egress {
+  readonly streams: StreamPaths;
 }
 
 export type EgressStatistics = {

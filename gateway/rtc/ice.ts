@@ -82,6 +82,15 @@ export class IceLiteAgent {
     if (this.selected !== undefined && sameEndpoint(this.selected, from)) this.#selectedHeard = now;
   }
 
+  /** The address is no more: its TCP connection has ended. If it was the selected one, the next check from any other selects that. */
+  drop(endpoint: Endpoint): void {
+    const index = this.#addresses.findIndex((address) => sameEndpoint(address.endpoint, endpoint));
+    if (index !== -1) this.#addresses.splice(index, 1);
+    if (this.selected === undefined || !sameEndpoint(this.selected, endpoint)) return;
+    this.#selectedHeard = Number.NEGATIVE_INFINITY;
+    this.#selectedPriority = 0;
+  }
+
   /** True for an address from which a signed check has come. */
   knows(endpoint: Endpoint): boolean {
     return this.#addresses.some((address) => sameEndpoint(address.endpoint, endpoint));

@@ -34,6 +34,8 @@ export type MediaStatistics = {
   readonly resent: number;
   /** Packets that found the send queue full. */
   readonly dropped: number;
+  /** Times that a viewer over TCP was too slow and fell forward to another key frame. */
+  readonly falls?: number;
 };
 
 /** What a connectivity check carries. */

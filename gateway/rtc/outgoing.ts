@@ -70,6 +70,11 @@ export class Outgoing {
     return this.#port !== undefined;
   }
 
+  /** Milliseconds that the oldest of what the viewer has not taken has waited (TCP only). */
+  get lag(): number {
+    return this.#port?.lag ?? 0;
+  }
+
   open(port: EgressPort): void {
     this.#port = port;
   }

@@ -11,6 +11,7 @@ import type { Hub, PacketLane, Peer, Play, Publication, Source, StreamName } fro
 import { Refusal } from "../media/errors.js";
 import type { DtlsContext, Endpoint } from "../native/types.js";
 import { candidatesFor, checkVhost, chooseCredentials, type RtcOffer, standingCandidates } from "./admission.js";
+import { type Transports, withTransports } from "./candidates.js";
 import { addressesOf, type Diagnosis, SessionTrace, scopeWarning } from "./diagnosis.js";
 import { DiagnosisArchive } from "./diagnosis-archive.js";
 import type { EgressStatistics } from "./egress.js";
@@ -127,9 +128,15 @@ export class RtcServer implements SessionOwner {
       listen: rtcServer.listen,
       family: rtcServer.ipFamily,
       onDatagram: (datagram, from) => this.#table.receive(datagram, from),
+      ...(rtcServer.tcp.enabled && {
+        tcp: { listen: rtcServer.tcp.listen, onGone: (endpoint: Endpoint) => this.#table.endAddress(endpoint) },
+      }),
     });
     this.#options.log.info(
-      { address: rtcServer.listen.map(({ host }) => `${host ?? "*"}:${this.port}`).join(" ") },
+      {
+        address: rtcServer.listen.map(({ host }) => `${host ?? "*"}:${this.port}`).join(" "),
+        ...(this.tcpPort !== undefined && { tcp: this.tcpPort }),
+      },
       "webrtc listens",
     );
     this.#noteCandidates();
@@ -148,6 +155,12 @@ export class RtcServer implements SessionOwner {
   /** The UDP port in use. */
   get port(): number {
     return this.#network?.port ?? 0;
+  }
+
+  /** The TCP port in use; undefined: none. */
+  get tcpPort(): number | undefined {
+    const tcp = this.#network?.tcp;
+    return tcp === undefined ? undefined : (tcp.port ?? this.#config.rtcServer.tcp.listen[0]?.port);
   }
 
   get sessionCount(): number {
@@ -346,10 +359,12 @@ export class RtcServer implements SessionOwner {
 
   onAddress(session: RtcSession, endpoint: Endpoint): void {
     this.#table.learnAddress(session, endpoint);
+    this.#network?.tcp?.confirm(endpoint.socket);
   }
 
   onAddressGone(session: RtcSession, endpoint: Endpoint): void {
     this.#table.forgetAddress(session, endpoint);
+    this.#network?.tcp?.release(endpoint.socket);
   }
 
   localAddress(endpoint: Endpoint): string {
@@ -368,6 +383,7 @@ export class RtcServer implements SessionOwner {
     const attachment = this.#attachments.get(session.id);
     this.#attachments.delete(session.id);
     this.#flushSoon();
+    for (const { socket } of session.ice.addresses) this.#network?.tcp?.release(socket); // after the flush
     if (attachment === undefined) return;
     const diagnosis = this.#diagnose(session, attachment);
     this.#archive.add(this.#clock.now(), session.id, diagnosis);
@@ -426,7 +442,8 @@ export class RtcServer implements SessionOwner {
     const isCheck = offer.iceUsernameFragment !== undefined && offer.icePassword !== undefined;
     if (isCheck) this.#endEarlierCheck(offer.iceUsernameFragment, offer.icePassword);
     const ice = chooseCredentials(offer, (fragment) => this.#table.hasFragment(fragment));
-    const candidates = await candidatesFor(offer, this.#config, this.#options.machine, network.port);
+    const gathered = await candidatesFor(offer, this.#config, this.#options.machine, network.port);
+    const candidates = withTransports(gathered, this.#transports(network));
     const { rtc } = vhostFor(this.#config, offer.name.vhost);
     const id = randomBytes(18).toString("base64url");
     const { address, parameters, pageUrl } = offer;
@@ -461,6 +478,13 @@ export class RtcServer implements SessionOwner {
     const earlier = this.#table.ofFragment(usernameFragment);
     if (earlier === undefined || earlier.state === "connected" || earlier.ice.local.password !== password) return;
     earlier.close(this.#clock.now(), "the same credentials were asked for again");
+  }
+
+  #transports({ port }: RtcNetwork): Transports {
+    const { protocol, ipFamily: family, listen, tcp } = this.#config.rtcServer;
+    const { tcpPort } = this;
+    const streams = tcpPort === undefined ? undefined : { listen: tcp.listen, port: tcpPort };
+    return { protocol, family, udp: { listen, port }, tcp: streams };
   }
 
   /** Counts an offer among the sessions while the hub and its gates think about it. */

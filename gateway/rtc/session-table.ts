@@ -2,7 +2,7 @@
 // check has come from), and which one is to be woken next.
 
 import type { Clock, TimerHandle } from "../hub/clock.js";
-import type { Endpoint } from "../native/types.js";
+import { type Endpoint, FIRST_STREAM } from "../native/types.js";
 import type { RtcSession } from "./session.js";
 import { isStun, usernameFragmentOf } from "./stun.js";
 import { TimerQueue } from "./timer-queue.js";
@@ -89,6 +89,11 @@ export class SessionTable {
     if (ports?.size === 0) this.#byAddress.delete(endpoint.address);
   }
 
+  /** A TCP connection has ended. */
+  endAddress(endpoint: Endpoint): void {
+    this.#byAddress.get(endpoint.address)?.get(portKey(endpoint))?.addressEnded(endpoint);
+  }
+
   receive(datagram: Buffer, from: Endpoint): void {
     const session = isStun(datagram)
       ? this.#byFragment.get(usernameFragmentOf(datagram) ?? "")
@@ -145,7 +150,8 @@ export class SessionTable {
 }
 
 function portKey(endpoint: Endpoint): number {
-  return endpoint.port * 256 + endpoint.socket;
+  const { socket, port } = endpoint;
+  return socket < FIRST_STREAM ? port * FIRST_STREAM + socket : -socket; // a connection has its number for itself
 }
 
 const MIN_WAIT = 1; // ms

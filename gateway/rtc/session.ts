@@ -112,6 +112,13 @@ export class RtcSession {
     else this.discarded++;
   }
 
+  /** The TCP connection that this address stood for has ended; the peer may come back over another one, or by UDP. */
+  addressEnded(endpoint: Endpoint): void {
+    if (this.state === "closed") return;
+    this.ice.drop(endpoint);
+    this.#options.owner.onAddressGone(this, endpoint);
+  }
+
   /** Does what is due; harmless when nothing is. */
   onTimeout(now: number): void {
     if (this.state === "closed") return;
@@ -173,6 +180,7 @@ export class RtcSession {
     return {
       ...this.media.statistics(),
       candidate: selected === undefined ? "" : `${selected.address}:${selected.port}`,
+      transport: selected === undefined ? "" : selected.socket < FIRST_STREAM ? "udp" : "tcp",
       ice_state:
         this.state === "closed" ? "closed" : selected !== undefined ? "connected" : this.state === "new" ? "new" : "checking",
       dtls_state: this.#dtls?.state ?? "new",

@@ -290,7 +290,7 @@ function makeCrcTable(): Int32Array {
 
 const HEADER_SIZE = 20;
 const MAGIC_COOKIE = 0x2112a442;
-const MAX_STUN_SIZE = 1500; // one datagram; RFC 8489 section 6.1 wants requests under the path's MTU
+export const MAX_STUN_SIZE = 1500; // one datagram; RFC 8489 section 6.1 wants requests under the path's MTU
 const MAX_USERNAME = 513; // RFC 8489 section 14.3: fewer than 509 bytes as an opaque string, 513 in RFC 5389
 const MAX_UNKNOWN = 16;
 const INTEGRITY_SIZE = 20;

@@ -5,11 +5,12 @@ import { networkInterfaces } from "node:os";
 
 import { createDtlsContext } from "../native/dtls.js";
 import { createSrtpReceiver } from "../native/srtp.js";
-import type { Endpoint } from "../native/types.js";
+import { type Endpoint, FIRST_STREAM } from "../native/types.js";
 import { openUdpSockets } from "../native/udp.js";
 import { createEgress } from "./egress-create.js";
 import type { RtcMachine } from "./network.js";
 import { NameResolver } from "./resolver.js";
+import { TcpConnections } from "./tcp-connections.js";
 
 const resolver = new NameResolver({
   lookup: async (name) => (await lookup(name, { all: true })).map(({ address }) => address),
@@ -17,15 +18,29 @@ const resolver = new NameResolver({
 });
 
 export const systemMachine: RtcMachine = {
-  async openNetwork({ listen, family, onDatagram }) {
+  async openNetwork({ listen, family, onDatagram, tcp: streams }) {
     const sockets = await openUdpSockets({ listen, family, onDatagram });
     const egress = createEgress(sockets);
+    let tcp: TcpConnections | undefined;
+    if (streams !== undefined) {
+      tcp = new TcpConnections({ paths: egress.streams, onDatagram, onGone: streams.onGone });
+      try {
+        await tcp.listen(streams.listen);
+      } catch (error) {
+        await tcp.close();
+        egress.close();
+        await sockets.close();
+        throw error;
+      }
+    }
     const localAddress = ({ socket }: Endpoint): string => {
+      if (socket >= FIRST_STREAM) return tcp?.localAddress(socket) ?? "";
       const local = sockets.sockets[socket];
       if (local === undefined) return "";
       return `${local.family === "IPv6" ? `[${local.address}]` : local.address}:${local.port}`;
     };
-    return { port: sockets.port, egress, localAddress, close: () => sockets.close() };
+    const close = async (): Promise<void> => void (await Promise.all([tcp?.close(), sockets.close()]));
+    return { port: sockets.port, egress, tcp, localAddress, close };
   },
   createDtls: (ecdsa) => createDtlsContext({ ecdsa }),
   createReceiver: createSrtpReceiver,

@@ -6,19 +6,28 @@ import { CatchUp } from "../rtp/catch-up.js";
 import type { MediaPacket } from "../rtp/packet.js";
 import { CATCH_UP_DELAY, type Outgoing, type OutgoingTrack } from "./outgoing.js";
 
-/** `waiting` for a key frame, `catching-up` with the group under way, `live`. */
-export type VideoFeedState = "new" | "waiting" | "catching-up" | "live";
+/**
+ * `waiting` for a key frame, `catching-up` with the group under way, `live`; `lagging`: over TCP more came than the viewer took, and it
+ * goes on with a key frame newer than what it got, once it has taken what waits.
+ */
+export type VideoFeedState = "new" | "waiting" | "catching-up" | "live" | "lagging";
 
 export class VideoFeed {
   state: VideoFeedState = "new";
   /** Times the viewer said that it had lost the picture. */
   picturesLost = 0;
+  /** Times that the viewer fell forward to another key frame, because it was too slow. */
+  falls = 0;
   readonly #lane: PacketLane;
   readonly #outgoing: Outgoing;
   readonly #track: OutgoingTrack;
   #catchUp: CatchUp | undefined;
   /** Number of the first packet that no catch-up has sent. */
   #liveFrom = 0;
+  /** RTP time of the last live packet: another one begins a picture. */
+  #liveTimestamp = Number.NaN;
+  /** Number of the first packet that a lagging viewer did not get. */
+  #fellAt = 0;
   /** Bytes that may be sent now, and bytes per ms. */
   #credit = 0;
   #rate = 0;
@@ -49,7 +58,11 @@ export class VideoFeed {
     if (packet.sequenceNumber < this.#liveFrom) return;
     if (packet.startsKeyFrame) {
       this.#lastKeyFrame = now;
-      if (this.state === "waiting") this.#goLive();
+      if (this.state === "waiting" || (this.state === "lagging" && this.#outgoing.lag < RESUME_LAG)) this.#goLive();
+    }
+    if (packet.timestamp !== this.#liveTimestamp) {
+      this.#liveTimestamp = packet.timestamp;
+      if (this.state === "live" && this.#outgoing.lag > MAX_LAG) this.#fall(now, packet.sequenceNumber);
     }
     if (this.state === "live") this.#outgoing.send(now, this.#track, packet, staged, 0, this.#outgoing.lastingDelay);
   }
@@ -97,6 +110,26 @@ export class VideoFeed {
     return first === undefined || last === undefined || last.timestamp - first.timestamp > LONG_GROUP;
   }
 
+  #fall(now: number, sequenceNumber: number): void {
+    this.state = "lagging";
+    this.falls++;
+    this.#fellAt = sequenceNumber;
+    this.#keyFrameDue = now + LAG_CHECK;
+  }
+
+  /** Whether the viewer has taken what waited; then it gets a group that has begun meanwhile, or a key frame is asked for. */
+  #checkLag(now: number): void {
+    this.#keyFrameDue = now + LAG_CHECK;
+    if (this.#outgoing.lag >= RESUME_LAG) return;
+    const start = this.#lane.keyFrameStart;
+    if (start !== undefined && start >= this.#fellAt) {
+      this.#beginCatchUp(now, start);
+    } else {
+      this.#lane.requestKeyFrame("a viewer fell behind");
+      this.#keyFrameDue = now + KEY_FRAME_RETRY;
+    }
+  }
+
   #goLive(): void {
     this.state = "live";
     this.#keyFrameDue = Number.POSITIVE_INFINITY;
@@ -104,6 +137,10 @@ export class VideoFeed {
 
   #keyFrameOverdue(now: number): void {
     this.#keyFrameDue = Number.POSITIVE_INFINITY;
+    if (this.state === "lagging") {
+      this.#checkLag(now);
+      return;
+    }
     const start = this.#lane.keyFrameStart;
     if (this.state === "waiting") {
       if (start === undefined) this.#wait(now, "a viewer has joined", KEY_FRAME_RETRY);
@@ -139,6 +176,7 @@ export class VideoFeed {
 
   #pump(now: number, catchUp: CatchUp): void {
     const { egress } = this.#outgoing;
+    if (this.#outgoing.lag > CATCH_UP_LAG) this.#credit = 0; // over TCP the burst would only wait here
     while (this.#credit > 0) {
       const packet = catchUp.next();
       if (packet === undefined) break;
@@ -182,5 +220,9 @@ const CATCH_UP_INTERVAL = 3_000; // ms between two catch-ups of one viewer
 const PICTURE_LOSS_GRACE = 500; // ms after a catch-up in which a PLI speaks of the time before
 const KEY_FRAME_PATIENCE = 300; // ms for a source that makes key frames at intervals: one may be on its way
 const FRESH_KEY_FRAME_PATIENCE = 1_000; // ms for one that makes them on request, the request being repeated meanwhile
+const MAX_LAG = 1_000; // ms of what a viewer over TCP has not taken; more is not live any more
+const RESUME_LAG = 100; // ms
+const CATCH_UP_LAG = 50; // ms
+const LAG_CHECK = 100; // ms
 const LONG_GROUP = 1.5 * 90_000; // ticks: a group that is shorter is sent before a request would be answered
 const KEY_FRAME_RETRY = 1_000; // ms

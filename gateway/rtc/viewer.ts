@@ -179,6 +179,7 @@ export class Viewer implements MediaSide {
       bytes,
       resent: (video?.statistics.resent ?? 0) + (audio?.statistics.resent ?? 0),
       dropped,
+      falls: this.#feed?.falls ?? 0,
     };
   }
 

@@ -24,7 +24,7 @@ export function legacySignaling(action, apiOf) {
       const answer = parseObject(text);
       if (response.ok && answer.code === 0 && typeof answer.sdp === "string") {
         const session = sessionUrl(action, base, answer.sessionid);
-        return { sdp: answer.sdp, session, doctor: session && `${session}/doctor` };
+        return { sdp: answer.sdp, session, diagnosis: session && `${session}/doctor` };
       }
       return refusal(response.status, answer);
     },

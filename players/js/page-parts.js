@@ -1,5 +1,6 @@
 // What the pages of players and publishers share: words for a connection's troubles, and how figures are written.
 
+import { findingText } from "./doctor.js";
 import { streamOf } from "./page-url.js";
 
 export const element = (id) => document.getElementById(id);
@@ -38,9 +39,10 @@ export function showWords({ word, tone }, [title, text]) {
  * Words for the states that every session has: asking, connecting, securing, lost, failed.
  *
  * @param {number} age milliseconds the state has lasted
+ * @param {object} [findings] of the gateway's doctor
  * @returns {[title?: string, text?: string]}
  */
-export function explainSession(state, detail, age) {
+export function explainSession(state, detail, age, findings) {
   const late = age > EXPLAIN_AFTER;
   const origin = originOf(detail.url);
   const again = "It is tried again by itself.";
@@ -48,20 +50,22 @@ export function explainSession(state, detail, age) {
     case "asking":
       return late ? [`No answer from ${origin} yet`, reachHelp(detail.url)] : ["Connecting …"];
     case "connecting":
-      return late ? ["The gateway answered, but no packet comes through", triedText(detail)] : ["Connecting …"];
+      return late
+        ? ["The gateway answered, but no packet comes through", findingText(findings) ?? triedText(detail)]
+        : ["Connecting …"];
     case "securing":
       return late
-        ? ["Packets come through, but the encrypted handshake (DTLS) does not end", triedText(detail)]
+        ? ["Packets come through, but the encrypted handshake (DTLS) does not end", findingText(findings) ?? triedText(detail)]
         : ["Connecting …"];
     case "lost":
       if (detail.step === "asking" && detail.status === undefined)
         return [`No answer from ${origin}`, `${detail.reason} ${reachHelp(detail.url)} ${again}`];
       if (detail.step === "connecting")
-        return ["The gateway answered, but no packet came through", `${triedText(detail)} ${again}`];
+        return ["The gateway answered, but no packet came through", `${findingText(findings) ?? triedText(detail)} ${again}`];
       if (detail.step === "securing")
         return [
           "Packets came through, but the encrypted handshake (DTLS) did not end",
-          `${detail.diagnosis ? triedText(detail) : ""} ${again}`,
+          `${findingText(findings) ?? ""} ${again}`,
         ];
       if (detail.status !== undefined) return [`${detail.title} (${detail.status})`, `${detail.reason ?? ""} ${again}`];
       return ["The connection was lost", `${detail.reason ?? ""} ${again}`];
@@ -80,9 +84,7 @@ function reachHelp(url) {
   return "Is the gateway running, and is this port open?";
 }
 
-/** The doctor's words where the gateway has one, else which addresses were tried. */
-function triedText({ candidates = [], diagnosis }) {
-  if (diagnosis !== undefined) return `${diagnosis.cause} ${diagnosis.advice ?? ""}`.trim();
+function triedText({ candidates = [] }) {
   if (candidates.length === 0) return "Its answer names no address to send to.";
   const shown = candidates.slice(0, 4).join(", ");
   const more = candidates.length > 4 ? ` and ${candidates.length - 4} more` : "";

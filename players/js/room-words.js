@@ -1,5 +1,6 @@
 // The words of a room's page: why there is no picture, why one is not let in, what is wrong although one is in. Pure but for the clock.
 
+import { Doctor } from "./doctor.js";
 import { EXPLAIN_AFTER, explainSession } from "./page-parts.js";
 
 /** Words for a no that has a code. */
@@ -63,10 +64,11 @@ export function findTrouble(room, isPair) {
   const sessions = [room.publisher, ...[...room.participants.values()].map(({ viewer }) => viewer)].filter(Boolean);
   for (const client of sessions) {
     const { state, detail, since } = client;
+    findingsOf(client); // asks in time
     const step = state === "lost" ? detail.step : state;
     const isBlocked = step === "connecting" || step === "securing";
     if (!isBlocked || (state !== "lost" && now - since < EXPLAIN_AFTER)) continue;
-    const [title, text] = explainSession(state, detail, now - since);
+    const [title, text] = explainSession(state, detail, now - since, findingsOf(client));
     const what = client === room.publisher ? "The others can neither see nor hear you. " : "";
     return ["You are in the room, but picture and sound do not get through", `${what}${title}. ${text ?? ""}`];
   }
@@ -75,3 +77,12 @@ export function findTrouble(room, isPair) {
   const [title, text] = explainSession("failed", failed.detail, 0);
   return [failed === room.publisher ? `The others do not see you: ${title}` : title, text];
 }
+
+/** What the gateway saw of a session's connection. */
+function findingsOf(client) {
+  const doctor = doctors.get(client) ?? new Doctor(client, () => {});
+  doctors.set(client, doctor);
+  return doctor.look();
+}
+
+const doctors = new WeakMap();

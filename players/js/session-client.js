@@ -2,13 +2,10 @@
 
 import { readSnapshot } from "./media-stats.js";
 import { httpSignaling } from "./signaling.js";
-import { sleep, within } from "./timing.js";
+import { sleep } from "./timing.js";
 
 /** Milliseconds from the answer to a connection. */
 const CONNECT_TIMEOUT = 15_000;
-/** Milliseconds without media after which the gateway is asked why, and between two such questions. */
-const CONSULT_AFTER = 2_500;
-const CONSULT_INTERVAL = 3_000;
 /** Milliseconds that the browser may miss answers to its checks: after a change of networks a new session is quicker than its patience. */
 const DISCONNECTED_TIMEOUT = 3_000;
 /** Milliseconds between tries when the gateway does not say, growing. */
@@ -32,10 +29,7 @@ const BACKOFF = [500, 1_000, 2_000, 3_000, 5_000];
  */
 export class SessionClient extends EventTarget {
   state = "stopped";
-  /**
-   * What there is to say about the state: `{ url, reason?, status?, title?, candidates?, retryAt?, diagnosis? }`; the last one is what
-   * the gateway says of a connection that does not come about: `{ verdict, cause, advice, … }`.
-   */
+  /** What there is to say about the state: `{ url, reason?, status?, title?, candidates?, retryAt? }`. */
   detail = {};
   /** When the state was entered, by performance.now(). */
   since = performance.now();
@@ -49,8 +43,8 @@ export class SessionClient extends EventTarget {
   joinTime;
   /** @type {import("./signaling.js").Signaling} */
   signaling;
-  /** Where the gateway tells how far it saw this session come, when it does. @type {string | undefined} */
-  #doctor;
+  /** Where the gateway tells what it knows of this session's connection, when it does. @type {string | undefined} */
+  diagnosis;
   #stopping;
   /** The network is back, perhaps another one: whatever stood over the old one is dead, and the browser takes its time to see that. */
   #onNetwork = () => this.restart();
@@ -117,7 +111,7 @@ export class SessionClient extends EventTarget {
     }
     if (answer.sdp === undefined) return answer;
     this.session = answer.session;
-    this.#doctor = answer.doctor;
+    this.diagnosis = answer.diagnosis;
     this.enter("connecting", { url, candidates: candidatesOf(answer.sdp) });
     await pc.setRemoteDescription({ type: "answer", sdp: change(answer.sdp) });
     return true;
@@ -137,8 +131,6 @@ export class SessionClient extends EventTarget {
     let lastBytes = 0;
     let lastByteAt = performance.now();
     let connectedAt;
-    let diagnosis;
-    let consultAt = performance.now() + CONSULT_AFTER;
     const connectBy = performance.now() + CONNECT_TIMEOUT;
     const { candidates } = this.detail;
     const begin = () => {
@@ -157,19 +149,14 @@ export class SessionClient extends EventTarget {
         if (hasEnded(pc)) {
           const reason = hadMedia ? "The gateway ended the connection." : "The connection could not be made.";
           const retryAfter = hadMedia ? 300 : undefined;
-          return { state: "lost", reason, hadMedia, candidates, diagnosis, step: stepOf(pc), retryAfter };
+          return { state: "lost", reason, hadMedia, candidates, step: stepOf(pc), retryAfter };
         }
         const isConnected = pc.connectionState === "connected";
         if (isConnected) connectedAt = performance.now();
         if (!hadMedia && !isConnected && performance.now() > connectBy) {
-          return { state: "lost", reason: "No connection came about.", candidates, diagnosis, step: stepOf(pc) };
+          return { state: "lost", reason: "No connection came about.", candidates, step: stepOf(pc) };
         }
-        if (!hadMedia && performance.now() > consultAt) {
-          diagnosis = (await this.#consult(signal)) ?? diagnosis;
-          consultAt = performance.now() + CONSULT_INTERVAL;
-          if (this.pc !== pc) return { state: "stopped" };
-        }
-        if (!hadMedia) this.enter(course.step(pc), { url, candidates, diagnosis });
+        if (!hadMedia) this.enter(course.step(pc), { url, candidates });
 
         const now = readSnapshot(await pc.getStats());
         if (this.pc !== pc) return { state: "stopped" };
@@ -194,20 +181,6 @@ export class SessionClient extends EventTarget {
       }
     } finally {
       wake.end();
-    }
-  }
-
-  /** What the gateway saw of the connection; undefined when it does not say, or knows no more than we do. */
-  async #consult(signal) {
-    const doctor = this.#doctor;
-    if (doctor === undefined) return undefined;
-    try {
-      const response = await within(2_000, signal, (either) => fetch(doctor, { signal: either }));
-      const diagnosis = response.ok ? await response.json() : {};
-      const isNews = typeof diagnosis.cause === "string" && !["ok", "in-progress"].includes(diagnosis.verdict);
-      return isNews ? diagnosis : undefined;
-    } catch {
-      return undefined;
     }
   }
 

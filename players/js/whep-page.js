@@ -1,5 +1,6 @@
 // players/whep.html and rtc_player.html: what a viewer sees of a WhepClient.
 
+import { Doctor, findingText } from "./doctor.js";
 import { legacySignaling } from "./legacy-signaling.js";
 import {
   addressIn,
@@ -41,6 +42,7 @@ const field = element("url");
 /** rtc_player.html is the same page with the older signaling. */
 const isLegacy = document.documentElement.dataset.signaling === "json";
 const client = new WhepClient(video, isLegacy ? legacySignaling("play", (url) => legacyApi(url, window.location)) : undefined);
+const doctor = new Doctor(client, showState);
 
 // For tests and the curious: everything there is to know, from the console.
 window.__sluice = {
@@ -94,7 +96,7 @@ function play() {
 function showState() {
   const { state, detail } = client;
   const isOver = state === "stopped" || state === "failed";
-  showWords(STATES[state], explain(state, detail, performance.now() - client.since));
+  showWords(STATES[state], explain(state, detail, performance.now() - client.since, doctor.look()));
   element("stop").disabled = isOver;
   setText(element("play"), isOver ? "Play" : "Restart");
   showSoundButton();
@@ -102,7 +104,7 @@ function showState() {
 }
 
 /** @returns {[title?: string, text?: string]} plain words for the stage; no title: nothing covers the picture */
-function explain(state, detail, age) {
+function explain(state, detail, age, findings) {
   switch (state) {
     case "stopped":
       return ["Press Play to watch."];
@@ -112,15 +114,16 @@ function explain(state, detail, age) {
       return age > EXPLAIN_AFTER
         ? [
             "Connected, but there is no picture and no sound yet",
-            isLegacy
-              ? "Nobody publishes it yet, or the publisher has paused. It begins by itself."
-              : "The publisher may have paused.",
+            findingText(findings) ??
+              (isLegacy
+                ? "Nobody publishes it yet, or the publisher has paused. It begins by itself."
+                : "The publisher may have paused."),
           ]
         : ["Connecting …"];
     case "paused":
       return ["Nothing comes from the publisher", "The picture goes on by itself when it is back."];
     default:
-      return explainSession(state, detail, age);
+      return explainSession(state, detail, age, findings);
   }
 }
 

@@ -1,6 +1,7 @@
 // players/whip.html and rtc_publisher.html: camera, microphone and screen, what a publisher sees of a WhipClient.
 
 import { capture, captureObstacle, listDevices, release, resize } from "./capture.js";
+import { Doctor } from "./doctor.js";
 import { legacySignaling } from "./legacy-signaling.js";
 import {
   addressIn,
@@ -44,6 +45,7 @@ const field = element("url");
 /** rtc_publisher.html is the same page with the older signaling. */
 const isLegacy = document.documentElement.dataset.signaling === "json";
 const client = new WhipClient(isLegacy ? legacySignaling("publish", (url) => legacyApi(url, window.location)) : undefined);
+const doctor = new Doctor(client, showState);
 /** What is captured, and shown here. @type {MediaStream | undefined} */
 let stream;
 /** A refusal to capture, as title and text. */
@@ -264,7 +266,10 @@ function showState() {
   const isOver = state === "stopped" || state === "failed";
   const isShown = stream !== undefined;
   const words = isOver && isShown && state === "stopped" ? { word: "Preview", tone: "busy" } : STATES[state];
-  showWords(refusal === undefined ? words : STATES.failed, explain(state, detail, performance.now() - client.since));
+  showWords(
+    refusal === undefined ? words : STATES.failed,
+    explain(state, detail, performance.now() - client.since, doctor.look()),
+  );
   element("stop").disabled = isOver && !isShown;
   element("preview").disabled = isShown;
   setText(element("publish"), isOver ? "Publish" : "Restart");
@@ -279,7 +284,7 @@ function showState() {
 }
 
 /** @returns {[title?: string, text?: string]} plain words for the stage; no title: nothing covers the picture */
-function explain(state, detail, age) {
+function explain(state, detail, age, findings) {
   if (refusal !== undefined) return [refusal.title, refusal.text];
   switch (state) {
     case "stopped":
@@ -292,7 +297,7 @@ function explain(state, detail, age) {
     case "live":
       return [];
     default:
-      return explainSession(state, detail, age);
+      return explainSession(state, detail, age, findings);
   }
 }
 

@@ -30,6 +30,7 @@ class FakeKernel {
       getsockopt: unused,
       close: unused,
       sendmmsg: (_fd, messages, count) => this.#send(messages, count),
+      send: unused,
       errorName: () => this.#error,
     };
   }

@@ -103,6 +103,7 @@ export class PublisherWorld {
     const port: EgressPort = {
       setRemote: () => {},
       sendRtp: () => 0,
+      lag: 0,
       sendRtcp: (packet) => {
         this.rtcp.push(Buffer.from(packet));
         down.send(Buffer.from(packet));

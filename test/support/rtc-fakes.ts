@@ -43,6 +43,7 @@ export class FakeEgress implements Egress {
         if (originalSequenceNumber !== -1) original.writeUInt16BE(originalSequenceNumber);
         return this.#push(Buffer.concat([header, extension ?? Buffer.alloc(0), original, payload]), to);
       },
+      lag: 0,
       sendRtcp: (packet) => (isOpen ? this.#push(Buffer.from(packet), to) : 0),
       close: () => {
         if (isOpen) this.openPorts--;

@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import type { Config } from "../../gateway/config/config.js";
 import { parseConfig } from "../../gateway/config/read.js";
 import { LiveHub } from "../../gateway/hub/hub.js";
-import type { Publication } from "../../gateway/hub/types.js";
+import type { Converter, Publication, Stream } from "../../gateway/hub/types.js";
 import type { Endpoint } from "../../gateway/native/types.js";
 import { type RtcOffer, RtcServer } from "../../gateway/rtc/server.js";
 import { FakeClock } from "./fake-clock.js";
@@ -54,6 +54,7 @@ export class RtcWorld {
       readonly grace?: number;
       readonly takeover?: "on" | "stale" | "off";
       readonly config?: (config: Config) => Config;
+      readonly converter?: (stream: Stream, lane: "frames" | "packets", clock: FakeClock) => Converter;
     } = {},
   ) {
     const { config } = parseConfig("rtc_server { enabled on; } vhost __defaultVhost__ { rtc { enabled on; } }");
@@ -62,6 +63,7 @@ export class RtcWorld {
     this.hub = new LiveHub({
       clock,
       vhost: (name) => ({ name, gopCacheFrames: 2500, grace: options.grace ?? 0, takeover: options.takeover ?? "on" }),
+      converter: (stream, lane) => options.converter?.(stream, lane, clock),
     });
     this.rtc = new RtcServer({
       config: options.config?.(config) ?? config,

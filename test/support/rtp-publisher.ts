@@ -51,6 +51,8 @@ export type RtpPublisherOptions = {
   readonly clockError?: number;
   /** Milliseconds that pictures take longer than sound from capture to the wire. Default 0. */
   readonly videoDelay?: number;
+  /** Default constrained baseline, 320x180. */
+  readonly parameterSets?: { readonly sps: Buffer; readonly pps: Buffer };
   /** Sound is sent with the frame before it. Default false. */
   readonly redundancy?: boolean;
 };
@@ -84,6 +86,7 @@ export class RtpPublisher {
       clockError: 3 * 3_600_000,
       videoDelay: 0,
       redundancy: false,
+      parameterSets: { sps: BASELINE_SPS, pps: BASELINE_PPS },
       ...options,
     };
     this.#start = clock.now();
@@ -103,7 +106,8 @@ export class RtpPublisher {
     const frame = this.#frame++;
     this.sentFrames.push(frame);
     const timestamp = this.#options.timestamp + Math.round((this.mediaTime - this.#options.videoDelay) * 90);
-    if (isKey) this.#video(timestamp, false, stapA(BASELINE_SPS, BASELINE_PPS));
+    const { sps, pps } = this.#options.parameterSets;
+    if (isKey) this.#video(timestamp, false, stapA(sps, pps));
     const count = isKey ? packets * 3 : packets;
     for (let part = 0; part < count; part++) {
       const payload = Buffer.alloc(400, part);
