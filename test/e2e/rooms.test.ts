@@ -122,6 +122,16 @@ suite("rooms", { skip }, () => {
     await close(...pages);
   });
 
+  test("a page says so when it is in the room and its media is blocked, with what the gateway saw", async () => {
+    // Nobody is at port 9: signaling stands, and no packet comes through.
+    const page = await open("blocked", "Ann", "eip=127.0.0.1:9");
+    await until(page, "__sluice.state === 'joined'");
+    await page.locator("#trouble").waitFor({ state: "visible" });
+    assert.match(await text(page, "trouble-title"), /do not get through/);
+    await until(page, "/never heard from this browser/.test(document.querySelector('#trouble-text').textContent)");
+    await close(page);
+  });
+
   test("a call for two goes on by itself after the gateway has been started anew", async () => {
     const pages = [await open("pair", "Ann", "", "one2one.html"), await open("pair", "Bob", "", "one2one.html")];
     await seeEachOther(pages);
