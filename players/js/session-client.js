@@ -14,7 +14,7 @@ const BACKOFF = [500, 1_000, 2_000, 3_000, 5_000];
 /**
  * Events: `state`, and `stats` once a second while a connection is there.
  *
- * Heirs have a method `attempt(url, signal)`: one session from offer to end; it resolves to what state it leaves, and why.
+ * Heirs have a method `attempt(url, signal)`.
  *
  * @typedef {import("./media-stats.js").Snapshot} Snapshot
  *
@@ -52,6 +52,16 @@ export class SessionClient extends EventTarget {
   constructor(signaling = httpSignaling) {
     super();
     this.signaling = signaling;
+  }
+
+  /**
+   * One session from offer to end.
+   *
+   * @param {string} _url @param {AbortSignal} _signal
+   * @returns {Promise<any>} the state it leaves, and why
+   */
+  async attempt(_url, _signal) {
+    return { state: "failed", reason: "nothing to do" };
   }
 
   /** Keeps a session with that URL until `stop`; one that runs already is stopped first. @param {string} url */
