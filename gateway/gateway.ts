@@ -10,18 +10,19 @@ import { isDeepStrictEqual } from "node:util";
 import { type Logger, pino } from "pino";
 
 import { FfmpegTranscoders } from "../transcoder/ffmpeg.js";
+import { isAddressable, mixCommand, startMixer } from "../transcoder/room-mixer.js";
 import { RtcToRtmp } from "./bridge/rtc-to-rtmp.js";
 import { RtmpToRtc } from "./bridge/rtmp-to-rtc.js";
 import { type BridgeLog, FixedWorkSlots, type WorkSlots } from "./bridge/types.js";
 import { type AccessAction, isAllowed } from "./config/access.js";
-import { type Config, type VhostConfig, vhostFor } from "./config/config.js";
+import { type Config, DEFAULT_VHOST, type VhostConfig, vhostFor } from "./config/config.js";
 import { loadConfig } from "./config/load.js";
 import { HlsDisk } from "./hls/disk.js";
 import { describeSegment } from "./hls/segment-event.js";
 import { HlsService } from "./hls/service.js";
+import { type CertificateSections, Certificates } from "./http/certificates.js";
 import { Hooks } from "./http/hooks.js";
-import { readCredentials } from "./http/listener.js";
-import { HttpServer } from "./http/server.js";
+import { type HttpOptions, HttpServer, isHttpAddress } from "./http/server.js";
 import type { HttpServices } from "./http/services.js";
 import { type HubVhost, LiveHub } from "./hub/hub.js";
 import { displayName, shownId } from "./hub/names.js";
@@ -30,7 +31,9 @@ import { Refusal } from "./media/errors.js";
 import { NativeUnavailable } from "./native/library.js";
 import { RtcServer } from "./rtc/server.js";
 import { systemMachine } from "./rtc/system-machine.js";
+import { looksLikeIce } from "./rtc/tcp-framing.js";
 import { RtmpServer } from "./rtmp/server.js";
+import { RoomLives } from "./signaling/live.js";
 import { SignalingServer } from "./signaling/server.js";
 import { SystemClock } from "./system-clock.js";
 
@@ -80,12 +83,14 @@ export class Gateway extends EventEmitter<GatewayEvents> {
   readonly #serverId = `vid-${randomBytes(4).toString("hex")}`;
   readonly #serviceId = randomBytes(4).toString("hex");
   #config: Config;
+  readonly #certificates: Certificates;
   #state: "new" | "running" | "closed" = "new";
   #transcoders: FfmpegTranscoders | undefined;
   #slots: WorkSlots | undefined;
   #rtmp: RtmpServer | undefined;
   #rtc: RtcServer | undefined;
   #signaling: SignalingServer | undefined;
+  #roomLives: RoomLives | undefined;
   #http: HttpServer | undefined;
   /** Why WebRTC is not to be had although it is configured; a sentence for people. */
   #rtcUnavailable: string | undefined;
@@ -94,6 +99,8 @@ export class Gateway extends EventEmitter<GatewayEvents> {
     super();
     this.#config = options.config ?? loadConfig({ file: PACKAGED_CONFIG, environment: {} }).config;
     this.#log = options.log ?? pino({ level: this.#config.logLevel });
+    const { dataDir } = this.#config;
+    this.#certificates = new Certificates({ sections: sectionsOf(this.#config), dataDir, log: this.#log });
     this.#hooks = new Hooks({
       vhost: (name) => vhostFor(this.#config, name),
       clock: this.#clock,
@@ -111,6 +118,7 @@ export class Gateway extends EventEmitter<GatewayEvents> {
       },
       converter: (stream, lane) => this.#converterFor(stream, lane),
       onEvent: (event) => this.#onHubEvent(event),
+      isSuccessor: (request) => this.#roomLives?.isSuccessor(request) === true,
     });
     this.#hlsDisk = new HlsDisk({
       settings: (name) => this.#servedVhost(name)?.hls,
@@ -184,8 +192,10 @@ export class Gateway extends EventEmitter<GatewayEvents> {
       "maxConnections",
       "dataDir",
     ] as const;
-    const changed = fixed.filter((name) => !isDeepStrictEqual(config[name], this.#config[name]));
+    const [before, after] = [withoutCertificates(this.#config), withoutCertificates(config)];
+    const changed = fixed.filter((name) => !isDeepStrictEqual(after[name], before[name]));
     this.#config = config;
+    void this.#certificates.reload(sectionsOf(config));
     this.#rtc?.configure(config);
     this.#log.level = config.logLevel;
     return changed;
@@ -195,11 +205,13 @@ export class Gateway extends EventEmitter<GatewayEvents> {
   async close(reason = "the gateway is shutting down"): Promise<void> {
     if (this.#state === "closed") return;
     this.#state = "closed";
+    const mixed = this.#roomLives?.close(reason);
     this.#hub.close(reason);
     this.#hls.close();
     // Signaling says goodbye before the listeners stop: its sockets are theirs.
     await Promise.all([this.#rtmp?.close(reason), this.#signaling?.close(reason), this.#http?.close(), this.#rtc?.close(reason)]);
-    await this.#transcoders?.close();
+    this.#certificates.close();
+    await Promise.all([mixed, this.#transcoders?.close()]);
     await this.#hlsDisk.close();
     await this.#hooks.close();
   }
@@ -214,9 +226,13 @@ export class Gateway extends EventEmitter<GatewayEvents> {
     this.#slots = new FixedWorkSlots(Math.max(1, availableParallelism() - 1));
     if (rtcServer.enabled) await this.#openRtc();
     this.#rtmp = await this.#openRtmp();
-    if (signaling.enabled) this.#signaling = this.#makeSignaling();
+    if (signaling.enabled) {
+      this.#signaling = this.#makeSignaling();
+      this.#roomLives = this.#makeRoomLives(this.#signaling);
+    }
     if (httpApi.enabled || httpServer.enabled || (signaling.enabled && signaling.standalone.enabled)) {
       const { whepCompat } = rtcServer;
+      const rtc = this.#rtc;
       this.#http = new HttpServer({
         ...this.#config,
         whepCompat,
@@ -224,6 +240,8 @@ export class Gateway extends EventEmitter<GatewayEvents> {
         clock: this.#clock,
         services: this.#httpServices(),
         signalingPort: signaling.standalone,
+        certificates: this.#certificates,
+        ...(rtc !== undefined && rtcServer.tcp.enabled && { other: webRtcOn(rtc, rtcServer.tcp.listen) }),
         vhost: (name) => this.#servedVhost(name),
       });
       await this.#http.start();
@@ -232,11 +250,12 @@ export class Gateway extends EventEmitter<GatewayEvents> {
   }
 
   async #openRtmp(): Promise<RtmpServer> {
-    const { listen, rtmps, maxConnections, dataDir } = this.#config;
+    const { listen, rtmps, maxConnections } = this.#config;
+    let server: RtmpServer | undefined;
     const tls = rtmps.enabled
-      ? { ...(await readCredentials("rtmps", rtmps, dataDir, this.#log)), listen: rtmps.listen }
+      ? { ...(await this.#certificates.get("rtmps", (pair) => server?.setCredentials(pair))), listen: rtmps.listen }
       : undefined;
-    const server = new RtmpServer({
+    server = new RtmpServer({
       listen,
       ...(tls !== undefined && { tls }),
       hub: this.#hub,
@@ -263,6 +282,7 @@ export class Gateway extends EventEmitter<GatewayEvents> {
         clock: this.#clock,
         log: this.#log,
         machine: systemMachine,
+        tcpListen: this.#config.rtcServer.tcp.listen.filter((address) => !isHttpAddress(address, this.#config)),
       });
       await server.start();
       this.#rtc = server;
@@ -278,6 +298,7 @@ export class Gateway extends EventEmitter<GatewayEvents> {
     return {
       rtc: this.#rtc,
       ...(this.#signaling !== undefined && { rooms: this.#signaling }),
+      ...(this.#roomLives !== undefined && { roomLives: this.#roomLives }),
       ...(unavailable !== undefined && { rtcUnavailable: unavailable }),
       hls: this.#hls,
       hub: this.#hub,
@@ -302,6 +323,38 @@ export class Gateway extends EventEmitter<GatewayEvents> {
         if (!security.enabled || isAllowed(security.rules, "play", address)) return undefined;
         return `joining is not allowed from ${address}`;
       },
+    });
+  }
+
+  #makeRoomLives(signaling: SignalingServer): RoomLives {
+    const log = this.#log;
+    const { ffmpeg, videoRefusal } = this.#transcoders ?? {};
+    const refusal = ffmpeg === undefined ? (videoRefusal ?? "there is no ffmpeg") : ffmpeg.libx264 ? undefined : videoRefusal;
+    const { host, port = 1935 } = this.#rtmp?.addresses[0] ?? {};
+    const isWildcard = host === undefined || host === "0.0.0.0" || host === "::";
+    return new RoomLives({
+      clock: this.#clock,
+      hub: this.#hub,
+      mixers: {
+        refusal,
+        start: (plan, onEnd) => {
+          if (ffmpeg === undefined) throw new Error(refusal);
+          return startMixer(ffmpeg, plan, onEnd, (line) => log.debug({ line, room: plan.room }, "ffmpeg"));
+        },
+        command: (plan) => mixCommand(plan, ffmpeg),
+        isAddressable,
+      },
+      settings: () => this.#config.transcode,
+      server: { host: isWildcard ? "127.0.0.1" : host, port },
+      participants: (vhost, room) => signaling.room(vhost, room)?.participants.map(({ display }) => display),
+      isBridged: (vhost) => {
+        const { rtc } = vhostFor(this.#config, vhost);
+        return rtc.enabled && rtc.rtcToRtmp;
+      },
+      secret: () => randomBytes(16).toString("hex"),
+      log,
+      vhostOf: (name) => vhostFor(this.#config, name).name,
+      defaultVhost: DEFAULT_VHOST,
     });
   }
 
@@ -342,11 +395,38 @@ export class Gateway extends EventEmitter<GatewayEvents> {
         "bridged a jump of the publisher's clock",
       );
     } else if (event.type === "publish" || event.type === "play") {
+      if (event.type === "publish") this.#roomLives?.onPublish({ name, peer: event.peer });
       this.emit(event.type, { name, peer: event.peer });
     } else if (event.type !== "end") {
       this.emit(event.type, { name, peer: event.peer, reason: event.reason });
     }
   }
+}
+
+function sectionsOf({ httpApi, httpServer, rtmps }: Config): CertificateSections {
+  return { "http_api.https": httpApi.https, "http_server.https": httpServer.https, rtmps };
+}
+
+/** Key and certificate can be exchanged while the gateway runs; what else changes of a listener waits for a restart. */
+function withoutCertificates(config: Config): Config {
+  const none = { key: "", cert: "" };
+  const { httpApi, httpServer, rtmps } = config;
+  return {
+    ...config,
+    rtmps: { ...rtmps, ...none },
+    httpApi: { ...httpApi, https: { ...httpApi.https, ...none } },
+    httpServer: { ...httpServer, https: { ...httpServer.https, ...none } },
+  };
+}
+
+/** WebRTC over TCP on ports that HTTP has too. */
+function webRtcOn(rtc: RtcServer, listen: Config["rtcServer"]["tcp"]["listen"]): HttpOptions["other"] {
+  return {
+    directive: "rtc_server.tcp.listen",
+    listen,
+    recognises: looksLikeIce,
+    accept: (socket) => rtc.acceptStream(socket),
+  };
 }
 
 function hubVhost({ name, play, publish }: VhostConfig): HubVhost {

@@ -36,10 +36,11 @@ export function describeStarted(config: Config, { version, addresses, ffmpeg, sh
     ["in OBS", `server ${rtmp}/live   stream key livestream`],
   ];
   if (config.httpServer.enabled) lines.push(["watch at", playsRtc ? `${pages}/players/whep.html?autostart=true` : `${pages}/`]);
-  const { httpRemux } = vhostFor(config, DEFAULT_VHOST);
+  const { httpRemux, hls } = vhostFor(config, DEFAULT_VHOST);
   if (config.httpServer.enabled && httpRemux.enabled && httpRemux.mount === "[vhost]/[app]/[stream].flv") {
     lines.push(["HTTP-FLV", `${pages}/live/livestream.flv`]);
   }
+  if (config.httpServer.enabled && hls.enabled) lines.push(["HLS", `${pages}/live/livestream.m3u8`]);
   if (playsRtc) {
     lines.push(["WHEP", `${api}/rtc/v1/whep/?app=live&stream=livestream`]);
     lines.push(["media", `UDP port ${addresses.rtcPort}${describeCandidates(config)}`]);

@@ -182,6 +182,15 @@ export const DIRECTIVES = {
   ),
   "signaling.standalone.listen": ready(addresses, "1989", "Where that is. Plain HTTP: pages of https:// cannot use it."),
 
+  "transcode.enabled": ready(
+    flag,
+    "off",
+    `Whether a room may be made one live stream by POST /api/v1/rooms/ROOM/live: an ffmpeg child mixes the pictures and sounds of all
+    participants into ROOM/merge (about a third of a core). It plays and publishes as a client from this machine, so security and hooks
+    must let 127.0.0.1 do so. Whoever may use the API may start it.`,
+  ),
+  "transcode.max_children": ready(integer(1, 100), "2", "How many rooms may be mixed at once."),
+
   "rtc_server.enabled": ready(
     flag,
     "off",
@@ -490,6 +499,7 @@ export const BLOCKS: Readonly<Record<string, string>> = {
   "http_server.https": "The same over HTTPS.",
   signaling: "Rooms: who is there, and who publishes.",
   "signaling.standalone": "The same on a port of its own.",
+  transcode: "Rooms as live streams.",
   rtc_server: "WebRTC, for the whole gateway.",
   "rtc_server.tcp": "WebRTC over TCP.",
   vhost: `What holds for the streams of one vhost; __defaultVhost__ serves every name that has no block of its own. A client selects one

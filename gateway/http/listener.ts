@@ -1,14 +1,20 @@
-// One listening address of the HTTP side: limits on slow and many clients, and an end that comes within seconds.
+// One listening address of the HTTP side: limits on slow and many clients, and an end that comes within seconds. It serves HTTP, HTTPS,
+// or both, and may share the port with another protocol that the gateway hands in: a connection's first bytes decide.
+//
+// TCP listener -> (first bytes) -> TLS -> HTTP server. Sockets go from one to the next by Node's own `connection` event.
 
-import { readFile } from "node:fs/promises";
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import { createServer as createSecureServer } from "node:https";
-import type { AddressInfo, Socket } from "node:net";
-import { createSecureContext } from "node:tls";
+import {
+  createServer as createHttpServer,
+  type Server as HttpServer,
+  type IncomingMessage,
+  type ServerResponse,
+} from "node:http";
+import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
+import { createServer as createTlsServer, type Server as TlsServer } from "node:tls";
 
-import type { HttpsConfig, ListenAddress } from "../config/config.js";
-import { keptSelfSigned } from "./self-signed.js";
-import type { HttpLog } from "./services.js";
+import type { ListenAddress } from "../config/config.js";
+import type { Credentials } from "./certificates.js";
+import { type OtherProtocol, type Protocol, recognise } from "./first-bytes.js";
 
 export type RequestHandler = (request: IncomingMessage, response: ServerResponse) => void;
 
@@ -21,8 +27,12 @@ export type ListenerOptions = {
   readonly handler: RequestHandler;
   /** For WebSockets; undefined: they are answered as plain requests are. */
   readonly upgrade?: UpgradeHandler | undefined;
-  /** PEM texts; undefined: plain HTTP. */
+  /** Whether HTTP is served without TLS. */
+  readonly isPlain: boolean;
+  /** For HTTPS; undefined: none. */
   readonly credentials: Credentials | undefined;
+  /** What else is served on this port, which gets those connections for good. */
+  readonly other?: OtherProtocol | undefined;
   /** Connections over this are answered 503 and closed. Shared by all listeners through `connections`. */
   readonly maxConnections: number;
   readonly connections: ConnectionCount;
@@ -30,7 +40,6 @@ export type ListenerOptions = {
   readonly maxExpectedBody: number;
 };
 
-export type Credentials = { readonly key: string; readonly cert: string };
 export type ConnectionCount = { open: number };
 
 /** Milliseconds for a request's headers, for a whole request, between two requests, and without any byte moving. */
@@ -42,6 +51,10 @@ const IDLE_TIMEOUT = 60_000;
 const CHECK_INTERVAL = 2_000;
 /** Bytes of headers: long queries and tokens fit. */
 const MAX_HEADERS = 16 << 10;
+/** Milliseconds for the bytes that tell protocols apart. */
+const FIRST_BYTES_TIMEOUT = 5_000;
+/** Connections of another protocol on the same port: they have limits of their own. */
+const OTHERS = 20_000;
 /** Connections above the limit that still get an answer before the door is shut. */
 const REFUSED_AT_ONCE = 64;
 /** Milliseconds that requests in flight get when the listener closes. */
@@ -51,113 +64,94 @@ export class HttpListener {
   readonly directive: string;
   readonly address: AddressInfo;
   readonly isSecure: boolean;
-  readonly #server: Server;
+  readonly #front: Server;
+  readonly #http: HttpServer;
+  readonly #tls: TlsServer | undefined;
   readonly #sockets = new Set<Socket>();
 
   /** @throws Error naming port and directive when the address cannot be had */
   static async open(options: ListenerOptions): Promise<HttpListener> {
-    const { address, directive, credentials } = options;
-    const limits = {
-      headersTimeout: HEADERS_TIMEOUT,
-      requestTimeout: REQUEST_TIMEOUT,
-      keepAliveTimeout: KEEP_ALIVE_TIMEOUT,
-      connectionsCheckingInterval: CHECK_INTERVAL,
-      maxHeaderSize: MAX_HEADERS,
-    };
-    const server =
-      credentials === undefined
-        ? createServer(limits)
-        : createSecureServer({ ...limits, key: credentials.key, cert: credentials.cert, handshakeTimeout: HEADERS_TIMEOUT });
-    server.setTimeout(IDLE_TIMEOUT);
-    server.maxConnections = options.maxConnections + REFUSED_AT_ONCE;
-    const sockets = new Set<Socket>();
-    server.on("connection", (socket: Socket) => track(socket, sockets, options));
-    // With TLS a request's socket is another object than the connection's.
-    server.on("secureConnection", (socket: Socket) => markExcess(socket, options));
-    server.on("request", (request, response) => serve(request, response, options));
-    const { upgrade } = options;
-    if (upgrade !== undefined) {
-      server.on("upgrade", (request: IncomingMessage, socket: Socket, head: Buffer) => {
-        if (isExcess(socket, options))
-          socket.end(`HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n\r\n`);
-        else if (request.headers.upgrade?.toLowerCase() === "websocket") upgrade(request, socket, head);
-        else withoutUpgrade(server, request, socket, head);
-      });
-    }
-    server.on("checkContinue", (request, response) => {
-      if (!(Number(request.headers["content-length"]) > options.maxExpectedBody)) response.writeContinue();
-      serve(request, response, options);
-    });
+    const { address, directive, other, credentials, maxConnections } = options;
+    const http = openHttp(options);
+    const tls = credentials === undefined ? undefined : openTls(credentials, http, options);
+    const front = createServer({ allowHalfOpen: true, noDelay: true });
+    front.maxConnections = maxConnections + REFUSED_AT_ONCE + (other === undefined ? 0 : OTHERS);
     await new Promise<void>((resolve, reject) => {
-      server.once("error", (error: NodeJS.ErrnoException) =>
+      front.once("error", (error: NodeJS.ErrnoException) =>
         reject(new Error(`${directive}: ${listenProblem(error, address)}`, { cause: error })),
       );
-      server.listen(
+      front.listen(
         { port: address.port, ...(address.host !== undefined && { host: address.host }), ipv6Only: address.host === "::" },
         resolve,
       );
     });
     // After this a failing accept (no file descriptors left) must not end the process; Node goes on accepting.
-    server.removeAllListeners("error").on("error", () => {});
-    return new HttpListener(directive, server, sockets, credentials !== undefined);
+    front.removeAllListeners("error").on("error", () => {});
+    http.emit("listening"); // it gets its connections from `front`, and begins to look for slow ones only now
+    return new HttpListener(options, front, http, tls);
   }
 
-  private constructor(directive: string, server: Server, sockets: Set<Socket>, isSecure: boolean) {
-    const address = server.address();
-    if (address === null || typeof address === "string") throw new Error(`${directive}: no TCP address`);
-    this.directive = directive;
+  private constructor(options: ListenerOptions, front: Server, http: HttpServer, tls: TlsServer | undefined) {
+    const address = front.address();
+    if (address === null || typeof address === "string") throw new Error(`${options.directive}: no TCP address`);
+    this.directive = options.directive;
     this.address = address;
-    this.isSecure = isSecure;
-    this.#server = server;
-    this.#sockets = sockets;
+    this.isSecure = !options.isPlain;
+    this.#front = front;
+    this.#http = http;
+    this.#tls = tls;
+    front.on("connection", (socket: Socket) => this.#accept(socket, options));
+  }
+
+  /** For connections from now on; those that are open keep theirs. */
+  setCredentials({ key, cert }: Credentials): void {
+    this.#tls?.setSecureContext({ key, cert });
+  }
+
+  #accept(socket: Socket, options: ListenerOptions): void {
+    const forget = this.#track(socket, options);
+    const { other, isPlain } = options;
+    const tls = this.#tls;
+    const take = (protocol: Protocol): void => {
+      if (protocol === "other" && other !== undefined) {
+        forget();
+        socket.allowHalfOpen = false;
+        other.accept(socket);
+      } else if (protocol === "tls" && tls !== undefined) {
+        socket.allowHalfOpen = false;
+        tls.emit("connection", socket);
+      } else {
+        this.#http.emit("connection", socket);
+      }
+    };
+    if (other === undefined && tls === undefined) take("http");
+    else if (other === undefined && !isPlain) take("tls");
+    else recognise(socket, { other, isPlain, hasTls: tls !== undefined, timeout: FIRST_BYTES_TIMEOUT }, take);
+  }
+
+  /** @returns what takes it off the count again: another protocol's from now on */
+  #track(socket: Socket, { connections, maxConnections }: ListenerOptions): () => void {
+    connections.open++;
+    markExcess(socket, { connections, maxConnections });
+    this.#sockets.add(socket);
+    const forget = (): void => {
+      if (this.#sockets.delete(socket)) connections.open--;
+    };
+    socket.once("close", forget);
+    return forget;
   }
 
   /** Takes no more connections, lets requests in flight end within a second, then cuts. Idempotent. */
   async close(): Promise<void> {
-    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
-    this.#server.closeIdleConnections();
+    const closed = new Promise<void>((resolve) => this.#front.close(() => resolve()));
+    this.#http.close(() => {}); // which never listened itself: this only stops its looking for slow connections
+    this.#http.closeIdleConnections();
     const cut = setTimeout(() => {
       for (const socket of this.#sockets) socket.destroy();
     }, CLOSE_GRACE);
     await closed;
     clearTimeout(cut);
   }
-}
-
-/**
- * Key and certificate of an `https` section. When neither is configured, a self-signed pair is made and kept in `dataDir`.
- *
- * @throws Error naming the directive and the file
- */
-export async function readCredentials(
-  directive: string,
-  { key, cert }: HttpsConfig,
-  dataDir: string,
-  log: Pick<HttpLog, "info" | "warn">,
-): Promise<Credentials> {
-  if (key === "" && cert === "") {
-    const { file, ...pair } = await keptSelfSigned(dataDir, Date.now());
-    const told = `${directive} has no certificate configured: a self-signed one is used`;
-    if (file !== undefined) log.info({ certificate: file }, told);
-    else log.warn({ data_dir: dataDir }, `${told}, another one after each start: the folder cannot be written`);
-    return pair;
-  }
-  const read = async (name: string, file: string): Promise<string> => {
-    if (file === "") throw new Error(`${directive}.${name}: a PEM file is needed beside the other one`);
-    return await readFile(file, "utf8").catch((error: Error) => {
-      throw new Error(`${directive}.${name}: ${error.message}`, { cause: error });
-    });
-  };
-  const credentials = { key: await read("key", key), cert: await read("cert", cert) };
-  try {
-    createSecureContext(credentials);
-  } catch (error) {
-    throw new Error(
-      `${directive}: key ${key} and certificate ${cert} do not go together or are no PEM: ${(error as Error).message}`,
-      { cause: error },
-    );
-  }
-  return credentials;
 }
 
 export function formatAddress({ host, port }: { host?: string | undefined; port: number }): string {
@@ -167,19 +161,45 @@ export function formatAddress({ host, port }: { host?: string | undefined; port:
 /** Sockets whose first request is refused, because too many were open when they came. */
 const excess = new WeakSet<Socket>();
 
-function track(socket: Socket, sockets: Set<Socket>, { connections, maxConnections }: ListenerOptions): void {
-  if (sockets.has(socket)) return; // read once more, see withoutUpgrade
-  connections.open++;
-  markExcess(socket, { connections, maxConnections });
-  sockets.add(socket);
-  socket.once("close", () => {
-    connections.open--;
-    sockets.delete(socket);
+function openHttp(options: ListenerOptions): HttpServer {
+  const server = createHttpServer({
+    headersTimeout: HEADERS_TIMEOUT,
+    requestTimeout: REQUEST_TIMEOUT,
+    keepAliveTimeout: KEEP_ALIVE_TIMEOUT,
+    connectionsCheckingInterval: CHECK_INTERVAL,
+    maxHeaderSize: MAX_HEADERS,
   });
+  server.setTimeout(IDLE_TIMEOUT);
+  server.on("request", (request, response) => serve(request, response, options));
+  const { upgrade } = options;
+  if (upgrade !== undefined) {
+    server.on("upgrade", (request: IncomingMessage, socket: Socket, head: Buffer) => {
+      if (isExcess(socket, options))
+        socket.end(`HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n\r\n`);
+      else if (request.headers.upgrade?.toLowerCase() === "websocket") upgrade(request, socket, head);
+      else withoutUpgrade(server, request, socket, head);
+    });
+  }
+  server.on("checkContinue", (request, response) => {
+    if (!(Number(request.headers["content-length"]) > options.maxExpectedBody)) response.writeContinue();
+    serve(request, response, options);
+  });
+  return server;
+}
+
+function openTls({ key, cert }: Credentials, http: HttpServer, options: ListenerOptions): TlsServer {
+  const server = createTlsServer({ key, cert, handshakeTimeout: HEADERS_TIMEOUT, ALPNProtocols: ["http/1.1"] });
+  // With TLS a request's socket is another object than the connection's.
+  server.on("secureConnection", (socket: Socket) => {
+    markExcess(socket, options);
+    http.emit("connection", socket);
+  });
+  server.on("tlsClientError", (_error, socket) => socket.destroy()); // Node leaves it open after a timeout
+  return server;
 }
 
 /** Some clients offer HTTP/2 in each request (`Upgrade: h2c`); Node hands those over half read. They are read once more without it. */
-function withoutUpgrade(server: Server, request: IncomingMessage, socket: Socket, head: Buffer): void {
+function withoutUpgrade(server: HttpServer, request: IncomingMessage, socket: Socket, head: Buffer): void {
   const lines = [`${request.method} ${request.url} HTTP/${request.httpVersion}`];
   for (let i = 0; i + 1 < request.rawHeaders.length; i += 2) {
     const name = request.rawHeaders[i] ?? "";

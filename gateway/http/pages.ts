@@ -64,8 +64,14 @@ const PLAYERS = fileURLToPath(new URL("../../../players/", import.meta.url)); //
 
 /** Scripts of other projects that pages load, by their name in `/players/vendor/`: from where npm has put them. */
 function vendorFiles(): Record<string, string> {
-  const mpegts = createRequire(import.meta.url).resolve("mpegts.js");
-  return { "mpegts.js": mpegts, "mpegts.js.LICENSE.txt": `${mpegts}.LICENSE.txt` }; // the script's first line names the other
+  const { resolve } = createRequire(import.meta.url);
+  const mpegts = resolve("mpegts.js");
+  return {
+    "hls.js": resolve("hls.js/dist/hls.light.min.js"), // without subtitles, several sound tracks and DRM
+    "hls.js.LICENSE.txt": join(dirname(resolve("hls.js/package.json")), "LICENSE"),
+    "mpegts.js": mpegts,
+    "mpegts.js.LICENSE.txt": `${mpegts}.LICENSE.txt`, // the script's first line names it
+  };
 }
 
 /** Pages may talk to other servers (`?server=`), and hold no script but files from here. */

@@ -18,12 +18,14 @@ import type { Clock } from "../hub/clock.js";
 import { RateLimit, type RateLimitOptions } from "../hub/rate-limit.js";
 import { addApi, apiIndex, sendApiError } from "./api.js";
 import { apiGuard } from "./auth.js";
+import { type CertificateSection, Certificates } from "./certificates.js";
+import type { OtherProtocol } from "./first-bytes.js";
 import { FlvService } from "./flv.js";
 import { addFlv } from "./flv-routes.js";
 import type { FlvVhost } from "./flv-target.js";
 import { addHls } from "./hls-routes.js";
 import { addLegacyRtc } from "./legacy-rtc.js";
-import { type Credentials, formatAddress, HttpListener, readCredentials, type UpgradeHandler } from "./listener.js";
+import { formatAddress, HttpListener, type UpgradeHandler } from "./listener.js";
 import { addPages } from "./pages.js";
 import { sendProblem } from "./problem.js";
 import { Rates } from "./rates.js";
@@ -44,6 +46,10 @@ export type HttpOptions = Pick<Config, "httpApi" | "httpServer" | "maxConnection
   /** Folder of the built-in pages. Default the package's own. */
   readonly players?: string;
   readonly rateLimit?: RateLimitOptions;
+  /** Keys and certificates of HTTPS, which their owner closes. Default: own ones, read once. */
+  readonly certificates?: Certificates;
+  /** A protocol that shares addresses with HTTP: those of `listen` that HTTP listens at too. */
+  readonly other?: (OtherProtocol & { readonly directive: string; readonly listen: readonly ListenAddress[] }) | undefined;
 };
 
 export type Role = "api" | "server" | "signaling";
@@ -56,13 +62,16 @@ export class HttpServer {
   readonly #rates: Rates;
   readonly #system = new SystemMeter();
   readonly #apps: FastifyInstance[] = [];
+  readonly #certificates: Certificates;
   #listeners: HttpListener[] = [];
 
   constructor(options: HttpOptions) {
     this.#options = options;
     this.#rateLimit = new RateLimit(options.rateLimit);
     this.#guard = apiGuard({ auth: options.httpApi.auth, now: () => performance.now() });
-    const { services, clock, log, vhost } = options;
+    const { services, clock, log, vhost, httpApi, httpServer, dataDir } = options;
+    const sections = { "http_api.https": httpApi.https, "http_server.https": httpServer.https, rtmps: { key: "", cert: "" } };
+    this.#certificates = options.certificates ?? new Certificates({ sections, dataDir, log });
     this.#rates = new Rates(services.hub, clock);
     this.#flv = new FlvService({ hub: services.hub, clock, log, vhost });
   }
@@ -73,26 +82,34 @@ export class HttpServer {
     const connections = { open: 0 };
     this.#rates.start();
     try {
-      const doors = await planDoors(this.#options);
+      const doors = planDoors(this.#options);
       const apps = new Map<string, FastifyInstance>();
-      for (const { directive, address, roles, credentials } of doors) {
+      for (const { directive, address, roles, isPlain, section, other } of doors) {
         const key = [...roles].sort().join("+");
         const app = apps.get(key) ?? (await this.app(roles));
         apps.set(key, app);
         const handler = app.routing.bind(app);
-        const listener = await HttpListener.open({
+        let listener: HttpListener | undefined;
+        const credentials =
+          section === undefined ? undefined : await this.#certificates.get(section, (pair) => listener?.setCredentials(pair));
+        listener = await HttpListener.open({
           directive,
           address,
           handler,
           upgrade: this.#upgradeFor(roles),
+          isPlain,
           credentials,
+          other,
           maxConnections,
           connections,
           maxExpectedBody: MAX_SDP,
         });
         this.#listeners.push(listener);
         const { address: host, port } = listener.address;
-        log.info({ address: formatAddress({ host, port }), for: key, secure: listener.isSecure }, "http listens");
+        log.info(
+          { address: formatAddress({ host, port }), for: other === undefined ? key : `${key}+webrtc`, secure: listener.isSecure },
+          "http listens",
+        );
       }
     } catch (error) {
       await this.close();
@@ -130,6 +147,7 @@ export class HttpServer {
   /** Ends within about a second, also with connections kept open. Idempotent. */
   async close(): Promise<void> {
     this.#rates.stop();
+    if (this.#options.certificates === undefined) this.#certificates.close();
     const listeners = this.#listeners;
     this.#listeners = [];
     await Promise.all(listeners.map((listener) => listener.close()));
@@ -205,46 +223,63 @@ type Door = {
   readonly directive: string;
   readonly address: ListenAddress;
   readonly roles: Set<Role>;
-  readonly credentials: Credentials | undefined;
+  isPlain: boolean;
+  /** Whose certificate HTTPS has here; undefined: no HTTPS. */
+  section: CertificateSection | undefined;
+  other: OtherProtocol | undefined;
 };
 
-/** One door per address: where API and HTTP server are given the same one, it serves both. */
-async function planDoors({ httpApi, httpServer, signalingPort, services, dataDir, log }: HttpOptions): Promise<Door[]> {
+/** One door per address: where several are given the same one, it serves them all, plain and over TLS as each was asked for. */
+function planDoors({ httpApi, httpServer, signalingPort, services, other }: HttpOptions): Door[] {
   const doors: Door[] = [];
-  const add = (role: Role, directive: string, listen: readonly ListenAddress[], credentials: Credentials | undefined) => {
+  const doorFor = (directive: string, address: ListenAddress): Door | undefined => {
+    const same =
+      address.port === 0 ? undefined : doors.find((door) => door.address.port === address.port && overlap(door.address, address));
+    if (same !== undefined && same.address.host !== address.host) {
+      const both = `${formatAddress(same.address)} of ${same.directive}`;
+      throw new Error(
+        `${directive}: port ${address.port} (${formatAddress(address)}) overlaps ${both}: give both the same address, or different ports`,
+      );
+    }
+    return same;
+  };
+  const add = (role: Role, directive: string, listen: readonly ListenAddress[], section?: CertificateSection) => {
     for (const address of listen) {
-      const same =
-        address.port === 0
-          ? undefined
-          : doors.find((door) => door.address.port === address.port && overlap(door.address, address));
-      if (same === undefined) {
-        doors.push({ directive, address, roles: new Set([role]), credentials });
-        continue;
+      let door = doorFor(directive, address);
+      if (door === undefined) {
+        door = { directive, address, roles: new Set(), isPlain: false, section: undefined, other: undefined };
+        doors.push(door);
       }
-      const isEqual = same.address.host === address.host && (same.credentials === undefined) === (credentials === undefined);
-      if (!isEqual) {
-        const both = `${formatAddress(same.address)} of ${same.directive}`;
-        throw new Error(
-          `${directive}: port ${address.port} (${formatAddress(address)}) overlaps ${both}: give both the same address, or different ports`,
-        );
-      }
-      same.roles.add(role);
+      door.roles.add(role);
+      if (section === undefined) door.isPlain = true;
+      else door.section ??= section;
     }
   };
-  for (const [role, section, config] of [
-    ["api", "http_api", httpApi],
-    ["server", "http_server", httpServer],
-  ] as const) {
-    if (!config.enabled) continue;
-    add(role, `${section}.listen`, config.listen, undefined);
-    if (!config.https.enabled) continue;
-    const credentials = await readCredentials(`${section}.https`, config.https, dataDir, log);
-    add(role, `${section}.https.listen`, config.https.listen, credentials);
+  if (httpApi.enabled) {
+    add("api", "http_api.listen", httpApi.listen);
+    if (httpApi.https.enabled) add("api", "http_api.https.listen", httpApi.https.listen, "http_api.https");
+  }
+  if (httpServer.enabled) {
+    add("server", "http_server.listen", httpServer.listen);
+    if (httpServer.https.enabled) add("server", "http_server.https.listen", httpServer.https.listen, "http_server.https");
   }
   if (signalingPort?.enabled === true && services.rooms !== undefined) {
-    add("signaling", "signaling.standalone.listen", signalingPort.listen, undefined);
+    add("signaling", "signaling.standalone.listen", signalingPort.listen);
+  }
+  for (const address of other?.listen ?? []) {
+    const door = doorFor(other?.directive ?? "", address);
+    if (door !== undefined) door.other = other;
   }
   return doors;
+}
+
+/** Whether HTTP listens at this address too, so that another protocol there has to come in by its door. */
+export function isHttpAddress(address: ListenAddress, { httpApi, httpServer }: Pick<Config, "httpApi" | "httpServer">): boolean {
+  const listen = [httpApi, httpServer].flatMap(({ enabled, listen: plain, https }) => {
+    if (!enabled) return [];
+    return https.enabled ? [...plain, ...https.listen] : plain;
+  });
+  return listen.some(({ host, port }) => port !== 0 && port === address.port && host === address.host);
 }
 
 function isSignaling(url = ""): boolean {

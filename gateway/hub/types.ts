@@ -69,6 +69,8 @@ export interface FrameLane {
   /** Frames since the last key frame, that one first (audio in between); empty while there has been none or the cache is off. Bounded. */
   readonly backlog: readonly Frame[];
   readonly viewerCount: number;
+  /** Somebody waits for each frame: there is a sink that is not patient. */
+  readonly isAwaited: boolean;
   /** Adds a sink. It gets live frames only: what it wants of configuration and backlog it reads first, in the same turn. */
   add(sink: Sink<Frame>): void;
   remove(sink: Sink<Frame>): void;

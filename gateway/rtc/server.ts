@@ -3,8 +3,9 @@
 // Who closes whom: the gateway closes the server; the server closes its sessions, then egress and sockets, then the DTLS context.
 
 import { randomBytes, randomInt } from "node:crypto";
+import type { Socket } from "node:net";
 
-import { type Config, vhostFor } from "../config/config.js";
+import { type Config, type ListenAddress, vhostFor } from "../config/config.js";
 import type { Clock } from "../hub/clock.js";
 import { displayName, shownId } from "../hub/names.js";
 import type { Hub, PacketLane, Peer, Play, Publication, Source, StreamName } from "../hub/types.js";
@@ -56,6 +57,8 @@ export type RtcServerOptions = {
   readonly machine: RtcMachine;
   /** Runs the callback at the end of the present turn of the event loop. Default setImmediate. */
   readonly defer?: (callback: () => void) => void;
+  /** Of `rtc_server.tcp.listen` those to listen at; at the others connections come by `acceptStream`. Default all. */
+  readonly tcpListen?: Config["rtcServer"]["tcp"]["listen"];
   /** Sessions at one time. Default 5000. */
   readonly maxSessions?: number;
 };
@@ -129,7 +132,10 @@ export class RtcServer implements SessionOwner {
       family: rtcServer.ipFamily,
       onDatagram: (datagram, from) => this.#table.receive(datagram, from),
       ...(rtcServer.tcp.enabled && {
-        tcp: { listen: rtcServer.tcp.listen, onGone: (endpoint: Endpoint) => this.#table.endAddress(endpoint) },
+        tcp: {
+          listen: this.#options.tcpListen ?? rtcServer.tcp.listen,
+          onGone: (endpoint: Endpoint) => this.#table.endAddress(endpoint),
+        },
       }),
     });
     this.#options.log.info(
@@ -163,6 +169,13 @@ export class RtcServer implements SessionOwner {
     return tcp === undefined ? undefined : (tcp.port ?? this.#config.rtcServer.tcp.listen[0]?.port);
   }
 
+  /** Takes a connection from a port that WebRTC shares with another protocol. */
+  acceptStream(socket: Socket): void {
+    const tcp = this.#network?.tcp;
+    if (tcp === undefined) socket.destroy();
+    else tcp.accept(socket);
+  }
+
   get sessionCount(): number {
     return this.#table.size;
   }
@@ -193,7 +206,13 @@ export class RtcServer implements SessionOwner {
   #diagnose(session: RtcSession, attachment: Attachment): Diagnosis {
     const { role, codecs, candidates } = attachment;
     const isLive = attachment.role !== "viewer" || attachment.play.stream.state === "live";
-    const ownPorts = { udp: this.port, tcp: undefined };
+    const { listen, tcp } = this.#config.rtcServer;
+    const portsOf = (addresses: readonly ListenAddress[], first: number): number[] =>
+      addresses.map(({ port }) => (port === 0 ? first : port));
+    const ownPorts = {
+      udp: portsOf(listen, this.port),
+      tcp: this.tcpPort === undefined ? [] : [this.tcpPort, ...portsOf(tcp.listen, this.tcpPort)],
+    };
     return session.diagnose(this.#clock.now(), { role, codecs, candidates, isLive, ownPorts });
   }
 

@@ -1,7 +1,7 @@
 // EDGE: the RTMP and RTMPS listeners; what they accept becomes an RtmpConnection.
 
 import { createServer, type Server, type Socket } from "node:net";
-import { createServer as createTlsServer } from "node:tls";
+import { createServer as createTlsServer, Server as TlsServer } from "node:tls";
 
 import type { Logger } from "pino";
 
@@ -77,6 +77,11 @@ export class RtmpServer {
       if (address !== null && typeof address === "object") addresses.push({ host: address.address, port: address.port });
     }
     return addresses;
+  }
+
+  /** The certificate for connections from now on; those that are open keep theirs. */
+  setCredentials({ key, cert }: { readonly key: string | Buffer; readonly cert: string | Buffer }): void {
+    for (const server of this.#servers) if (server instanceof TlsServer) server.setSecureContext({ key, cert });
   }
 
   get connectionCount(): number {

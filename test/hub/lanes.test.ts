@@ -61,6 +61,20 @@ test("passes on a configuration only when it says something new, and drops pictu
   assert.deepEqual(lane.backlog, []);
 });
 
+test("is awaited while a sink is there that is not patient", () => {
+  const lane = frameLane();
+  assert.equal(lane.isAwaited, false);
+  const patient = { write: () => {}, close: () => {}, isPatient: true };
+  lane.add(patient);
+  assert.equal(lane.isAwaited, false);
+  const viewer = new Collector<Frame>();
+  lane.add(viewer);
+  assert.equal(lane.isAwaited, true);
+  lane.remove(viewer);
+  patient.isPatient = false;
+  assert.equal(lane.isAwaited, true);
+});
+
 test("lets a sink leave from within its own write", () => {
   const lane = frameLane();
   const other = new Collector<Frame>();
