@@ -44,6 +44,7 @@ function showAddresses() {
   setText(element("watch-url"), new URL("players/whep.html?autostart=true", here).href);
   setText(element("whep-url"), endpointUrl("whep", players));
   setText(element("whip-url"), endpointUrl("whip", players));
+  setText(element("hls-url"), mediaUrl({ ...players, search: "?stream=livestream.m3u8" }));
   setText(element("flv-url"), mediaUrl(players));
   setText(element("rtmp-url"), `${server}/livestream`);
 }

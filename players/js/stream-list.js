@@ -141,6 +141,7 @@ class StreamCard {
       return link;
     };
     add("Watch", "whep.html", { stream: name }, "button primary").dataset.stream = id;
+    add("By HLS", "srs_player.html", { stream: `${name}.m3u8` });
     add("By FLV", "srs_player.html", { stream: `${name}.flv` });
     add("By legacy WebRTC", "rtc_player.html", { stream: name });
     if (rtmp !== undefined) {

@@ -32,7 +32,7 @@ const answering = (status: number, type: string, detail: string) => `
   const real = window.fetch.bind(window);
   window.asked = 0;
   window.fetch = async (input, init) => {
-    if (!String(input?.url ?? input).includes(".flv")) return real(input, init);
+    if (!/\\.(flv|m3u8)/.test(String(input?.url ?? input))) return real(input, init);
     window.asked++;
     return new Response(JSON.stringify({ type: "urn:sluice:problem:${type}", title: "A title", status: ${status}, detail: "${detail}" }), { status: ${status} });
   };`;
@@ -56,35 +56,50 @@ const REFUSALS: readonly [name: string, script: string, state: string, title: Re
   ],
   ["no WebSocket there", answering(404, "not-live", "nobody publishes"), "waiting", /^Nobody is publishing/, /live\/evening/],
   [
-    "not a browser for it",
+    "FLV is not for this browser",
     "delete window.MediaSource; delete window.ManagedMediaSource;",
     "failed",
     /^This browser cannot play FLV$/,
     /WebRTC/,
   ],
+  [
+    "HLS is not for this browser",
+    "delete window.MediaSource; delete window.ManagedMediaSource; HTMLMediaElement.prototype.canPlayType = () => '';",
+    "failed",
+    /^This browser cannot play HLS$/,
+    /WebRTC/,
+  ],
 ];
 
 for (const [name, script, state, title, words] of REFUSALS) {
-  test(`says what is the matter: ${name}`, { skip }, async () => {
-    const schema = name.includes("WebSocket") ? "&schema=ws" : "";
-    await visit(
-      `stream=evening.flv${schema}`,
-      async (page) => {
-        await until(page, `window.__sluice.state === '${state}'`);
-        assert.match(await text(page, "notice-title"), title);
-        assert.match(await text(page, "notice-text"), words);
-        assert.equal(await page.locator("#stop").isDisabled(), state === "failed");
-      },
-      script,
-    );
-  });
+  for (const ending of name.includes("FLV") || name.includes("WebSocket")
+    ? ["flv"]
+    : name.includes("HLS")
+      ? ["m3u8"]
+      : ["flv", "m3u8"]) {
+    test(`says what is the matter: ${name} (.${ending})`, { skip }, async () => {
+      const schema = name.includes("WebSocket") ? "&schema=ws" : "";
+      await visit(
+        `stream=evening.${ending}${schema}`,
+        async (page) => {
+          await until(page, `window.__sluice.state === '${state}'`);
+          assert.match(await text(page, "notice-title"), title);
+          assert.match(await text(page, "notice-text"), words);
+          assert.equal(await page.locator("#stop").isDisabled(), state === "failed");
+        },
+        script,
+      );
+    });
+  }
 }
 
 test("says plainly that nobody answers", { skip }, async () => {
-  await visit("port=19", async (page) => {
-    await until(page, "document.querySelector('#notice-title').textContent.startsWith('No answer from http://127.0.0.1:19')");
-    assert.equal(await text(page, "state"), "Trying again");
-  });
+  for (const ending of ["flv", "m3u8"]) {
+    await visit(`port=19&stream=evening.${ending}`, async (page) => {
+      await until(page, "document.querySelector('#notice-title').textContent.startsWith('No answer from http://127.0.0.1:19')");
+      assert.equal(await text(page, "state"), "Trying again");
+    });
+  }
 });
 
 test("says plainly that its library is missing", { skip }, async () => {

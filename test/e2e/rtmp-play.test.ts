@@ -2,8 +2,7 @@
 // installed are skipped; ffmpeg is always there.
 
 import assert from "node:assert/strict";
-import { chownSync, existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { connect } from "node:net";
+import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { after, before, suite, test } from "node:test";
@@ -18,6 +17,7 @@ import { freeTcpPort, GatewayProcess } from "../support/gateway-process.js";
 import { MediaServer } from "../support/media-server.js";
 import { PagePublisher } from "../support/page-publisher.js";
 import { publish } from "../support/publish.js";
+import { playByVlc } from "../support/vlc.js";
 
 const SECONDS = 6;
 const STRICT = ["-v", "error", "-nostdin", "-xerror", "-err_detect", "explode"];
@@ -136,44 +136,11 @@ for (const [name, start, pace] of [
     });
 
     test("VLC plays as an ordinary user, without a lost picture", without("vlc"), async () => {
-      const port = await freeTcpPort();
-      const home = mkdtempSync(join(tmpdir(), "vlc-"));
-      const dummies = [
-        "--intf",
-        "dummy",
-        "--extraintf",
-        "oldrc",
-        "--rc-fake-tty",
-        "--no-dbus",
-        "--aout",
-        "dummy",
-        "--vout",
-        "dummy",
-      ];
-      const command = ["vlc", ...dummies, `--rc-host=127.0.0.1:${port}`, gateway.rtmpUrl()];
-      const isRoot = process.getuid?.() === 0; // VLC refuses to run as root
-      if (isRoot) chownSync(home, NOBODY, NOBODY);
-      const user = isRoot ? ["setpriv", `--reuid=${NOBODY}`, `--regid=${NOBODY}`, "--clear-groups"] : ["env"];
-      const [program = "", ...args] = [...user, ...command];
-      const vlc = new Child(program, args, { HOME: home });
-      try {
-        const shown = await eventually(
-          "VLC shows pictures",
-          async () => {
-            const figures = await askVlc(port);
-            return Number(/frames displayed : +(\d+)/.exec(figures)?.[1]) > 2 * fixture.fps ? figures : undefined;
-          },
-          20_000,
-          500,
-        );
-        const figure = (name: string): number => Number(new RegExp(`${name} +: +(\\d+)`).exec(shown)?.[1]);
-        assert.equal(figure("demux corrupted"), 0);
-        assert.equal(figure("discontinuities"), 0);
-        assert.ok(figure("frames lost") <= fixture.fps / 2, shown); // a busy machine shows some too late
-      } finally {
-        await vlc.stop("SIGKILL");
-        rmSync(home, { recursive: true, force: true });
-      }
+      await playByVlc(gateway.rtmpUrl(), 2 * fixture.fps, (figures) => {
+        assert.equal(figures.corrupted, 0);
+        assert.equal(figures.discontinuities, 0);
+        assert.ok(figures.lost <= fixture.fps / 2, figures.text); // a busy machine shows some too late
+      });
     });
   });
 }
@@ -308,24 +275,6 @@ suite("RTMP play over restarts and other servers", () => {
 /** ffmpeg counts its seconds from the first packet of either track, and B-frames come later than they are shown. */
 function assertNear(pictures: number, expected: number): void {
   assert.ok(Math.abs(pictures - expected) <= 3, `${pictures} pictures of ${expected}`);
-}
-
-const NOBODY = 65_534;
-
-/** What VLC says to `stats`, or nothing when it does not listen yet. */
-async function askVlc(port: number): Promise<string> {
-  return await new Promise((resolve) => {
-    const socket = connect(port, "127.0.0.1");
-    let said = "";
-    socket.on("connect", () => socket.write("stats\n"));
-    socket.on("data", (bytes) => {
-      said += bytes.toString();
-      if (said.includes("stats: returned")) socket.destroy();
-    });
-    socket.setTimeout(2000, () => socket.destroy());
-    socket.on("error", () => {});
-    socket.on("close", () => resolve(said));
-  });
 }
 
 /** Plays from one server and publishes to another. */

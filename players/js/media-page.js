@@ -1,6 +1,7 @@
-// players/srs_player.html: what a viewer sees of an FlvClient.
+// players/srs_player.html: what a viewer sees of an FlvClient or an HlsClient; the address says which.
 
 import { FlvClient } from "./flv-client.js";
+import { HlsClient } from "./hls-client.js";
 import {
   addressIn,
   bitrateText,
@@ -32,16 +33,18 @@ const STATES = {
 
 const video = element("video");
 const field = element("url");
-const library = window.mpegts;
-library?.LoggingControl.applyConfig({ enableAll: false, enableWarn: false, enableError: false });
-const client = new FlvClient(video, library);
-/** Words in place of playing: what this page cannot play. */
-let refusal;
+window.mpegts?.LoggingControl.applyConfig({ enableAll: false, enableWarn: false, enableError: false });
+const clients = { flv: new FlvClient(video, window.mpegts), hls: new HlsClient(video, window.Hls) };
+field.value = mediaUrl(window.location);
+/** The one whose address stands in the field, or that plays. */
+let client = clientOf(field.value);
 
 // For tests and the curious: everything there is to know, from the console.
 window.__sluice = {
-  client,
   video,
+  get client() {
+    return client;
+  },
   get player() {
     return client.player;
   },
@@ -56,24 +59,22 @@ window.__sluice = {
   },
 };
 
-field.value = mediaUrl(window.location);
 element("form").addEventListener("submit", (event) => {
   event.preventDefault();
   video.muted = false; // a click is what browsers want before sound
   play();
 });
-element("stop").addEventListener("click", () => {
-  refusal = undefined;
-  client.stop();
-});
+element("stop").addEventListener("click", () => client.stop());
 element("sound").addEventListener("click", () => {
   video.muted = false;
   video.play().catch(() => {});
 });
 video.addEventListener("volumechange", showState);
 field.addEventListener("change", showWatchLink);
-client.addEventListener("state", showState);
-client.addEventListener("stats", showFigures);
+for (const either of Object.values(clients)) {
+  either.addEventListener("state", showState);
+  either.addEventListener("stats", showFigures);
+}
 setInterval(showState, 500); // some words depend on how long a state lasts
 
 window.addEventListener("pagehide", () => {
@@ -89,25 +90,22 @@ else showState();
 function play() {
   const url = addressIn(field);
   if (url === undefined) return;
-  refusal = refusalOf(url);
-  if (refusal === undefined) client.start(url);
-  else client.stop();
+  client.stop();
+  client = clientOf(url);
+  client.start(url);
   showState();
 }
 
-function refusalOf(url) {
-  if (!new URL(url).pathname.endsWith(".m3u8")) return undefined;
-  return [
-    "HLS is not offered yet",
-    "A later version plays .m3u8 here. Until then: the same stream with .flv at its end, or by WebRTC.",
-  ];
+/** @param {string} url may be anything that stands in the field */
+function clientOf(url) {
+  return /\.m3u8(?:[?#]|$)/.test(url) ? clients.hls : clients.flv;
 }
 
 function showState() {
   const { state, detail } = client;
   const isOver = state === "stopped" || state === "failed";
-  const words = refusal ?? explain(state, detail, performance.now() - client.since);
-  showWords(refusal === undefined ? STATES[state] : STATES.failed, words);
+  showWords(STATES[state], explain(state, detail, performance.now() - client.since));
+  for (const place of document.querySelectorAll("[data-of=hls]")) place.hidden = client !== clients.hls;
   element("stop").disabled = isOver;
   setText(element("play"), isOver ? "Play" : "Restart");
   element("sound").hidden = !(state === "playing" && video.muted);
@@ -138,7 +136,11 @@ function explain(state, detail, age) {
 
 function showWatchLink() {
   const name = streamOf(field.value, window.location.href);
-  if (name !== undefined) element("watch-rtc").href = `whep.html?${new URLSearchParams({ autostart: "true", ...name })}`;
+  if (name === undefined) return;
+  const query = (own) => new URLSearchParams({ autostart: "true", ...name, ...own });
+  element("watch-rtc").href = `whep.html?${query({})}`;
+  element("watch-flv").href = `srs_player.html?${query({ stream: `${name.stream}.flv` })}`;
+  element("watch-hls").href = `srs_player.html?${query({ stream: `${name.stream}.m3u8` })}`;
 }
 
 function showFigures() {
@@ -152,9 +154,27 @@ function showFigures() {
     speed: `${stats.playbackRate.toFixed(2)} ×`,
     decoded: String(stats.framesDecoded),
     dropped: String(stats.framesDropped),
-    stalls: String(stats.stalls),
+    stalls: stats.stalledFor > 0 ? `${stats.stalls} (${stats.stalledFor.toFixed(1)} s)` : String(stats.stalls),
     join: joinTime === undefined ? undefined : `${joinTime.toFixed(0)} ms`,
     "sound-state": video.muted ? "muted" : `${Math.round(video.volume * 100)} %`,
     codecs: stats.codecs,
   });
+  if (client !== clients.hls) return;
+  setFigures({
+    "by-clock": millisecondsText(stats.byClock),
+    "aimed-at": millisecondsText(stats.aimedAt),
+    buffered: millisecondsText(stats.buffered),
+    quality: qualityText(stats),
+    delivery: deliveryText(stats),
+  });
+}
+
+function qualityText({ level, levels, levelBitrate }) {
+  if (levels === 0 || level < 0) return undefined;
+  return `${level + 1} of ${levels}${levelBitrate > 0 ? `, ${bitrateText(levelBitrate)}` : ""}`;
+}
+
+function deliveryText({ by, partTarget, targetDuration }) {
+  if (partTarget !== undefined) return `low latency, parts of ${millisecondsText(partTarget)}`;
+  return targetDuration === undefined ? by : `segments of up to ${targetDuration} s`;
 }
