@@ -5,6 +5,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -13,7 +14,7 @@ import { makeFixture } from "../../scripts/fixtures.js";
 import { Child, eventually } from "../support/child.js";
 import { Chromium } from "../support/chromium.js";
 import { GatewayProcess, type Ports, ROOT } from "../support/gateway-process.js";
-import { GATEWAY_ADDRESS, Namespaces, namespacesObstacle, ROUTER_ADDRESS } from "../support/namespaces.js";
+import { GATEWAY_ADDRESS, GATEWAY_ADDRESS_V6, Namespaces, namespacesObstacle, ROUTER_ADDRESS } from "../support/namespaces.js";
 import { publish } from "../support/publish.js";
 
 /** Nobody else is in that namespace. */
@@ -49,7 +50,9 @@ function drill(): void {
     namespaces = new Namespaces();
     const chromium = process.env["CHROMIUM"] ?? "/usr/bin/chromium";
     // Camera and microphone on a page that did not come by https.
-    const origins = [GATEWAY_ADDRESS, ROUTER_ADDRESS].map((host) => `http://${host}:${PORTS.http}`).join(",");
+    const origins = [GATEWAY_ADDRESS, `[${GATEWAY_ADDRESS_V6}]`, ROUTER_ADDRESS]
+      .map((host) => `http://${host}:${PORTS.http}`)
+      .join(",");
     browser = await Chromium.start({
       executablePath: namespaces.clientCommand(chromium),
       more: [`--unsafely-treat-insecure-origin-as-secure=${origins}`],
@@ -63,7 +66,7 @@ function drill(): void {
   type Client = {
     type: string;
     ip: string;
-    rtc: { transport: string; ice_state: string; doctor: { verdict: string; cause: string } };
+    rtc: { candidate: string; transport: string; ice_state: string; doctor: { verdict: string; cause: string } };
   };
   const clients = async (): Promise<Client[]> => {
     const answer = await fetch(`http://127.0.0.1:${PORTS.api}/api/v1/clients?count=100`);
@@ -83,7 +86,8 @@ function drill(): void {
       namespaces.rules("table ip f { chain forward { type filter hook forward priority 0; meta l4proto udp drop; }; }");
       gateway = await GatewayProcess.start({
         ports: PORTS,
-        config: () => config(`protocol all; tcp { enabled on; listen ${PORTS.rtc}; } candidate ${GATEWAY_ADDRESS};`),
+        config: () =>
+          config(`listen ${PORTS.rtc}; protocol all; tcp { enabled on; listen ${PORTS.rtc}; } candidate ${GATEWAY_ADDRESS};`),
       });
       publisher = publish(clip, `rtmp://127.0.0.1:${PORTS.rtmp}/live/livestream`);
     });
@@ -118,6 +122,37 @@ function drill(): void {
     });
   });
 
+  suite("a network of IPv6", { skip: !existsSync("/proc/net/if_inet6") && "no IPv6 here" }, () => {
+    let gateway: GatewayProcess;
+    let publisher: Child;
+    before(async () => {
+      namespaces.rules("table ip f { chain forward { type filter hook forward priority 0; drop; }; }"); // IPv4 leads nowhere
+      gateway = await GatewayProcess.start({
+        ports: PORTS,
+        config: () => config(`listen ${PORTS.rtc} [::]:${PORTS.rtc}; ip_family all;`),
+      });
+      publisher = publish(clip, `rtmp://127.0.0.1:${PORTS.rtmp}/live/livestream`);
+    });
+    after(async () => {
+      await publisher?.stop("SIGKILL");
+      await gateway?.stop();
+    });
+
+    test("WHEP plays and WHIP publishes over IPv6", async () => {
+      const host = `[${GATEWAY_ADDRESS_V6}]`;
+      const viewer = await browser.open(pageUrl(host, "whep.html", "autostart=true"));
+      await eventually("it plays", async () => viewer.evaluate<number | undefined>(JOINED), 20_000);
+      await eventually("it is over UDP", () => transportOf("rtc-play", "udp"));
+      const camera = await browser.open(pageUrl(host, "whip.html", "autostart=true&stream=camera"));
+      await eventually("it publishes", async () => camera.evaluate<number | undefined>(JOINED), 20_000);
+      await eventually("it is over UDP", () => transportOf("rtc-publish", "udp"));
+      const paths = (await clients()).filter(({ type }) => type.startsWith("rtc-")).map(({ rtc }) => rtc.candidate);
+      assert.ok(paths.length === 2 && paths.every((path) => path.startsWith("fd99:1::2")), paths.join());
+      await viewer.close();
+      await camera.close();
+    });
+  });
+
   suite("a gateway behind NAT", () => {
     let gateway: GatewayProcess;
     let publisher: Child;
@@ -132,7 +167,7 @@ function drill(): void {
           }
           chain forward { type filter hook forward priority 0; ct status dnat accept; iifname "r1" drop; }
         }`);
-      gateway = await GatewayProcess.start({ ports: PORTS, config: () => config("api_as_candidates off;") });
+      gateway = await GatewayProcess.start({ ports: PORTS, config: () => config(`listen ${PORTS.rtc}; api_as_candidates off;`) });
       publisher = publish(clip, `rtmp://127.0.0.1:${PORTS.rtmp}/live/livestream`);
     });
     after(async () => {
@@ -175,9 +210,9 @@ function pageUrl(host: string, page: string, query: string): string {
 function config(rtcServer: string): string {
   return `
 listen 127.0.0.1:${PORTS.rtmp};
-http_api { enabled on; listen ${PORTS.api}; }
-http_server { enabled on; listen ${PORTS.http}; }
-rtc_server { enabled on; listen ${PORTS.rtc}; ${rtcServer} }
+http_api { enabled on; listen 0.0.0.0:${PORTS.api} [::]:${PORTS.api}; }
+http_server { enabled on; listen 0.0.0.0:${PORTS.http} [::]:${PORTS.http}; }
+rtc_server { enabled on; ${rtcServer} }
 vhost __defaultVhost__ { rtc { enabled on; rtmp_to_rtc on; rtc_to_rtmp on; } }
 `;
 }

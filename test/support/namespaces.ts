@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 export const GATEWAY_ADDRESS = "10.99.2.2";
+export const GATEWAY_ADDRESS_V6 = "fd99:2::2";
 /** The router's, on the client's side. */
 export const ROUTER_ADDRESS = "198.51.100.1";
 export const CLIENT_ADDRESS = "198.51.100.2";
@@ -48,6 +49,13 @@ export class Namespaces {
     inside(router, `ip address add ${ROUTER_ADDRESS}/24 dev r1; ip link set r1 up; echo 1 > /proc/sys/net/ipv4/ip_forward`);
     inside(client, `ip link set lo up; ip address add ${CLIENT_ADDRESS}/24 dev c0; ip link set c0 up`);
     inside(client, `ip route add default via ${ROUTER_ADDRESS}`);
+    // IPv6 where the machine has it; nodad: usable at once.
+    if (!existsSync("/proc/net/if_inet6")) return;
+    run("ip", "address", "add", `${GATEWAY_ADDRESS_V6}/64`, "dev", "g0", "nodad");
+    run("ip", "route", "add", "default", "via", "fd99:2::1");
+    inside(router, "echo 1 > /proc/sys/net/ipv6/conf/all/forwarding; ip address add fd99:2::1/64 dev r0 nodad");
+    inside(router, "ip address add fd99:1::1/64 dev r1 nodad");
+    inside(client, "ip address add fd99:1::2/64 dev c0 nodad; ip route add default via fd99:1::1");
   }
 
   /** Replaces the router's rules, in nft's language. */
