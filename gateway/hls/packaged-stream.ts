@@ -207,6 +207,11 @@ export class PackagedStream implements Sink<Frame>, SegmenterOutput {
     this.#changed();
   }
 
+  /** A browser makes a key frame only when it is asked. */
+  onDue(): void {
+    if (this.stream.sourceLane === "packets") this.stream.packets.requestKeyFrame("an HLS segment is due");
+  }
+
   onTrouble(reason: string | undefined): void {
     this.#trouble = reason;
     if (reason === undefined) this.stream.notes.delete(NOTE);

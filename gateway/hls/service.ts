@@ -8,14 +8,19 @@ import { Refusal } from "../media/errors.js";
 import { fileName } from "./names.js";
 import { type HlsSettings, PackagedStream, type SequenceNumbers } from "./packaged-stream.js";
 import type { Segment } from "./segment.js";
-import { type Asker, keyOf, type Session, type SessionLog, Sessions } from "./sessions.js";
+import { type Asker, keyOf, MIN_IDLE, type Session, type SessionLog, Sessions } from "./sessions.js";
 import { CONTEXT, type HlsTarget, parseTarget } from "./target.js";
 
 /** A vhost as HLS needs it. */
 export type HlsVhost = {
   /** The configured vhost that serves the name. */
   readonly name: string;
-  readonly hls: HlsSettings & { readonly enabled: boolean; readonly onDemand: boolean };
+  readonly hls: HlsSettings & {
+    readonly enabled: boolean;
+    readonly onDemand: "auto" | "on" | "off";
+    /** Folder that segments are written to besides; empty: none. */
+    readonly path: string;
+  };
 };
 
 export type HlsServiceOptions = {
@@ -110,7 +115,7 @@ export class HlsService {
     if (event.type === "publish") {
       const settings = this.#settings(stream.name);
       if (packaged !== undefined) packaged.restart();
-      else if (settings?.onDemand === false) this.#package(stream);
+      else if (settings !== undefined && !isOnDemand(settings, stream)) this.#package(stream);
     } else if (event.type === "unpublish") {
       packaged?.pause();
     }
@@ -176,6 +181,7 @@ export class HlsService {
     const { sequenceNumber, part, skip } = directives;
     return this.#whenReady(session, respond, (packaged, hold) => {
       const isDirected = sequenceNumber !== undefined;
+      session.patience = Math.max(MIN_IDLE, 3000 * packaged.window.targetDuration);
       const give = (): void => {
         const { text, entityTag } = packaged.mediaPlaylist(skip);
         session.bytes += text.length;
@@ -279,7 +285,8 @@ export class HlsService {
       const forget = packaged.wait(isDone, timeout, (outcome) => {
         if (!over()) return;
         session.lastSeen = this.#options.clock.now();
-        if (outcome === "late") respond(new Refusal("overloaded", "the publisher sends nothing at the moment"));
+        if (outcome === "late")
+          respond(new Refusal("overloaded", packaged.trouble ?? "the publisher sends nothing at the moment"));
         else give();
       });
       waiting.forget = () => {
@@ -348,17 +355,14 @@ export class HlsService {
       token: this.#newToken(),
       makeKey: () => randomBytes(16),
       after: this.#numbers.get(key),
-      onSegment: (segment) => {
-        this.#sessions.slowestReload = packaged.window.targetDuration * 1000;
-        listener?.onSegment(packaged, segment);
-      },
+      onSegment: (segment) => listener?.onSegment(packaged, segment),
       onRemove: (segment) => listener?.onRemove(packaged, segment),
       onEnd: (reason) => this.#onEnd(packaged, reason),
     });
     this.#live.set(key, packaged);
     this.#byToken.set(packaged.token, packaged);
     packaged.start();
-    if (settings.onDemand) this.#watchDemand(packaged);
+    if (isOnDemand(settings, stream)) this.#watchDemand(packaged);
     return packaged;
   }
 
@@ -426,6 +430,10 @@ export class HlsService {
       this.#numbers.delete(oldest);
     }
   }
+}
+
+function isOnDemand({ onDemand, path }: HlsVhost["hls"], stream: Stream): boolean {
+  return onDemand === "on" || (onDemand === "auto" && path === "" && stream.sourceLane === "packets");
 }
 
 type PlaylistTarget = Extract<HlsTarget, { kind: "playlist" }>;
