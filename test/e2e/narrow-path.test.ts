@@ -41,7 +41,10 @@ test("a viewer behind a third of the rate stays live at key frames, and the one 
     const told = JSON.stringify(clients.map(({ rtc }) => rtc));
     const thinned = clients.map(({ rtc }) => rtc?.thinned ?? 0).sort((a, b) => a - b);
     assert.ok((thinned.at(-1) ?? 0) > 50, `the API tells of the pictures left out: ${told}`);
-    assert.ok((thinned.at(-2) ?? 0) < (thinned.at(-1) ?? 0) / 4, `nobody else misses any, or hardly any on a busy machine: ${told}`);
+    assert.ok(
+      (thinned.at(-2) ?? 0) < (thinned.at(-1) ?? 0) / 4,
+      `nobody else misses any, or hardly any on a busy machine: ${told}`,
+    );
     const delays = delaysBehind(other, seen);
     const pictures = new Set(seen.pictures.map(({ frameNumber }) => frameNumber)).size;
     const shown = `${pictures} pictures, delays ${delays.map(Math.round)}, ${told}`;
