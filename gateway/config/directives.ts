@@ -47,8 +47,9 @@ function later<T>(value: ValueParser<T>, fallback: string | undefined, meaning: 
 }
 
 const HTTPS_KEY = `PEM file of the private key; a relative path starts at the working directory, or else at the configuration file's
-folder. With neither key nor certificate a self-signed pair is made and kept in data_dir; browsers and encoders warn of it or
-refuse it until it is trusted, so for others take one from your usual authority.`;
+folder. With neither key nor certificate those of another section that has them are used, else a self-signed pair is made and kept
+in data_dir; browsers and encoders warn of it or refuse it until it is trusted, so for others take one from your usual authority. Files
+that change are used for new connections within seconds.`;
 
 const hook = (what: string): string => `URLs that get a POST ${what}; several are asked one after another.`;
 
@@ -133,7 +134,11 @@ export const DIRECTIVES = {
     "off",
     "Whether the API is served over HTTPS too. Browsers give camera and microphone only to pages of https:// or of localhost.",
   ),
-  "http_api.https.listen": ready(addresses, "1990", "Where the API is served over HTTPS."),
+  "http_api.https.listen": ready(
+    addresses,
+    "1990",
+    "Where the API is served over HTTPS. It may be the address of http_api.listen, of http_server, or of rtc_server.tcp: the first bytes of a connection decide.",
+  ),
   "http_api.https.key": ready(text, "", HTTPS_KEY),
   "http_api.https.cert": ready(text, "", "PEM file of the certificate and the chain above it, see http_api.https.key."),
 
@@ -159,7 +164,11 @@ export const DIRECTIVES = {
     "off",
     "Whether pages are served over HTTPS too. Browsers give camera and microphone only to pages of https:// or of localhost.",
   ),
-  "http_server.https.listen": ready(addresses, "8088", "Where pages are served over HTTPS."),
+  "http_server.https.listen": ready(
+    addresses,
+    "8088",
+    "Where pages are served over HTTPS. It may be the address of http_server.listen, of http_api, or of rtc_server.tcp.",
+  ),
   "http_server.https.key": ready(text, "", HTTPS_KEY),
   "http_server.https.cert": ready(text, "", "PEM file of the certificate and the chain above it, see http_server.https.key."),
 
@@ -253,7 +262,11 @@ export const DIRECTIVES = {
     `Whether media may also come and go over TCP (ICE-TCP), for networks that block UDP. It takes rtc_server.protocol tcp or all for
     clients to be told. A viewer that cannot keep up over TCP falls forward to the next key frame.`,
   ),
-  "rtc_server.tcp.listen": ready(addresses, "8000", "The TCP port for that."),
+  "rtc_server.tcp.listen": ready(
+    addresses,
+    "8000",
+    "The TCP port for that. It may be an address of http_api or http_server, plain or HTTPS, given in the same words: one listener then serves all.",
+  ),
 
   "vhost.enabled": ready(flag, "on", "Whether this vhost is served. Off: publishing to it and playing from it are refused."),
 
@@ -388,7 +401,7 @@ export const DIRECTIVES = {
     seconds(0.5, 60),
     "2",
     `Seconds per segment: a segment ends at the first key frame after it, so with key frames further apart segments are as long as those
-    distances. Plain players stay about three segments behind.`,
+    distances; a WebRTC publisher is asked for one each time. Plain players stay about three segments behind.`,
   ),
   "vhost.hls.hls_window": ready(
     seconds(1, 3600),
@@ -433,10 +446,11 @@ export const DIRECTIVES = {
   ),
   "vhost.hls.hls_fragments_per_key": ready(integer(1, 100_000), "5", "Segments after which another key is used."),
   "vhost.hls.on_demand": ready(
-    flag,
-    "off",
-    `Whether a stream is packaged only while somebody watches it over HLS. On: it costs nothing meanwhile, and the first viewer waits for the
-    first segment.`,
+    choice("auto", "on", "off"),
+    "auto",
+    `When a stream is packaged. off: from publish on, so that the first viewer has a picture at once; on: only while somebody watches it
+    over HLS, and the first viewer waits for the first segment; auto: like off, but like on for WebRTC publishers whose segments are not
+    written to disk, since their sound needs a transcoder and most, such as the participants of a room, are never watched over HLS.`,
   ),
 
   "vhost.http_hooks.enabled": ready(

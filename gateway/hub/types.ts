@@ -104,6 +104,8 @@ export interface PacketLane {
   find(kind: MediaKind, sequenceNumber: number): MediaPacket | undefined;
   /** Number of the first packet of the newest key frame that the history still holds with all that followed, or undefined. */
   readonly keyFrameStart: number | undefined;
+  /** The first packet of the newest key frame, also when the history holds it no longer. */
+  readonly keyFrameHead: MediaPacket | undefined;
   /** Number the next packet of that kind will have. */
   nextSequenceNumber(kind: MediaKind): number;
   /** Milliseconds since 1970 at which a track's RTP time was, is or will be: both tracks from one clock (for sender reports). */

@@ -133,6 +133,9 @@ export class Publisher implements MediaSide {
       track.receiver?.receiveRetransmission(now, header);
     }
     this.#flushDue = this.#lane.pending === 0 ? Number.POSITIVE_INFINITY : Math.min(this.#flushDue, now + FLUSH_AFTER);
+    // What is due soon needs no turn of the event loop of its own.
+    if (now >= this.#feedbackDue - EARLY) this.#sendTransportFeedback();
+    if (now >= this.#reportDue - EARLY) this.#sendReport(now);
   }
 
   rtcp(now: number, compound: Buffer): void {
@@ -240,6 +243,7 @@ export class Publisher implements MediaSide {
     return new RtpReceiver({
       ssrc,
       clockRate: ids.clockRate,
+      ...(ids.kind === "audio" && { chunkSize: AUDIO_CHUNK }),
       repair: !ids.feedback.nack ? "none" : ids.rtxPayloadType === -1 ? "nack" : "rtx",
       onPacket: (packet) => this.#lane.write(ids.kind, packet),
       onNack: (sequenceNumbers) => this.#sendNack(ssrc, sequenceNumbers),
@@ -383,9 +387,11 @@ function rtpTrackOf(ids: NegotiatedTrack): RtpTrack {
 
 const READER = new RtcpReader(); // calls do not nest
 const SCRATCH = Buffer.alloc(8 + Math.max(MAX_TWCC_FEEDBACK, 1200));
-const FIRST_REPORT = 300; // ms
-const REPORT_INTERVAL = 1_000; // ms
-const FEEDBACK_INTERVAL = 80; // ms: a sender's estimator wants 50 to 250
+const FIRST_REPORT = 320; // ms
+const REPORT_INTERVAL = 1_020; // ms
+const FEEDBACK_INTERVAL = 100; // ms: a sender's estimator wants 50 to 250
+const EARLY = 25; // ms: with sound every 20 ms a packet comes in that time
+const AUDIO_CHUNK = 4096; // bytes: half a second
 const FLUSH_AFTER = 3; // ms that packets of an unfinished picture wait for each other
 const SOURCE_SILENCE = 250; // ms after which another source of the same track is taken
 const SMALLEST_FRACTION = 2 ** 32 / 100; // of an NTP second: of good reports one in a hundred is left out

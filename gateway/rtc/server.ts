@@ -141,7 +141,7 @@ export class RtcServer implements SessionOwner {
     this.#network = await this.#options.machine.openNetwork({
       listen: rtcServer.listen,
       family: rtcServer.ipFamily,
-      onDatagram: (datagram, from) => this.#table.receive(datagram, from),
+      onDatagram: (datagram, from, more) => this.#table.receive(datagram, from, more),
       ...(rtcServer.tcp.enabled && {
         tcp: {
           listen: this.#options.tcpListen ?? rtcServer.tcp.listen,

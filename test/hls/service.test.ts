@@ -6,6 +6,7 @@ import { test } from "node:test";
 
 import type { HlsAnswer, HlsRequest } from "../../gateway/hls/service.js";
 import { Refusal } from "../../gateway/media/errors.js";
+import { peer, RecordingSource } from "../support/frames.js";
 import { readPlaylist } from "../support/hls-rules.js";
 import { HlsWorld } from "../support/hls-source.js";
 
@@ -185,6 +186,50 @@ test("who may not play gets no playlist, no segment and no key", async () => {
     await turn();
     assert.equal(codeOf(answer.given), "forbidden", url);
   }
+});
+
+test("who was refused is asked about again, also on the same connection", async () => {
+  let isOpen = false;
+  const world = new HlsWorld({
+    gate: async (action, { peer }) => {
+      if (action === "play" && peer.address === "192.0.2.9" && !isOpen) throw new Refusal("forbidden", "not yet");
+      return undefined;
+    },
+  });
+  (await world.publish()).run(5_000);
+  const uri = `/live/${readPlaylist(await new Viewer(world).open()).segments[0]?.uri}`;
+  const viewer = new Viewer(world, "late", "192.0.2.9");
+  const answer = async (): Promise<string> => {
+    const question = viewer.ask(uri);
+    await turn();
+    return codeOf(question.given);
+  };
+  assert.equal(await answer(), "forbidden");
+  isOpen = true;
+  assert.equal(await answer(), "media");
+});
+
+test("a viewer of a stream that has ended is asked about again for the next of that name", async () => {
+  let asked = 0;
+  const world = new HlsWorld({
+    grace: 0,
+    gate: async (action) => {
+      if (action === "play") asked++;
+      return undefined;
+    },
+  });
+  const first = await world.publish();
+  first.run(6_450);
+  const viewer = new Viewer(world);
+  const old = readPlaylist(await viewer.open()).segments[0]?.uri;
+  first.publication.end("done");
+  (await world.publish()).run(4_100);
+  const uri = readPlaylist(world.service.streams[0]?.mediaPlaylist(false).text ?? "").segments[0]?.uri;
+  assert.equal(codeOf(viewer.ask(`/live/${old}`).given), "media");
+  assert.equal(asked, 1);
+  const next = viewer.ask(`/live/${uri}`);
+  await turn();
+  assert.deepEqual([codeOf(next.given), asked], ["media", 2]);
 });
 
 test("encrypted segments can be read with their key, and there are no parts", async () => {
@@ -429,7 +474,7 @@ test("who is sent away stays away for a while", async () => {
 });
 
 test("on demand a stream is packaged from the first request on, with the group that is kept, until nobody asks", async () => {
-  const world = new HlsWorld({ settings: { onDemand: true } });
+  const world = new HlsWorld({ settings: { onDemand: "on" } });
   const publisher = await world.publish();
   publisher.run(5_000);
   assert.equal(publisher.publication.stream.frames.viewerCount, 0);
@@ -443,6 +488,25 @@ test("on demand a stream is packaged from the first request on, with the group t
   publisher.run(75_000);
   assert.equal(publisher.publication.stream.frames.viewerCount, 0);
   assert.equal(world.service.streams.length, 0);
+});
+
+test("a WebRTC publisher is packaged from publish on when that is asked for, or when there is a folder to write to", async () => {
+  for (const [settings, packaged] of [
+    [{}, 0],
+    [{ onDemand: "off" }, 1],
+    [{ path: "/hls" }, 1],
+    [{ path: "/hls", onDemand: "on" }, 0],
+  ] as const) {
+    const world = new HlsWorld({ settings });
+    await world.hub.publish({
+      name: { vhost: "__defaultVhost__", app: "room", stream: "ann" },
+      peer: peer("192.0.2.1", "rtc"),
+      source: new RecordingSource(),
+      lane: "packets",
+    });
+    assert.equal(world.service.streams.length, packaged, JSON.stringify(settings));
+    world.service.close();
+  }
 });
 
 test("the end of the gateway answers all, and leaves no timer", async () => {
