@@ -10,11 +10,12 @@ import { isDeepStrictEqual } from "node:util";
 import { type Logger, pino } from "pino";
 
 import { FfmpegTranscoders } from "../transcoder/ffmpeg.js";
+import { isAddressable, mixCommand, startMixer } from "../transcoder/room-mixer.js";
 import { RtcToRtmp } from "./bridge/rtc-to-rtmp.js";
 import { RtmpToRtc } from "./bridge/rtmp-to-rtc.js";
 import { type BridgeLog, FixedWorkSlots, type WorkSlots } from "./bridge/types.js";
 import { type AccessAction, isAllowed } from "./config/access.js";
-import { type Config, type VhostConfig, vhostFor } from "./config/config.js";
+import { type Config, DEFAULT_VHOST, type VhostConfig, vhostFor } from "./config/config.js";
 import { loadConfig } from "./config/load.js";
 import { HlsDisk } from "./hls/disk.js";
 import { describeSegment } from "./hls/segment-event.js";
@@ -32,6 +33,7 @@ import { RtcServer } from "./rtc/server.js";
 import { systemMachine } from "./rtc/system-machine.js";
 import { looksLikeIce } from "./rtc/tcp-framing.js";
 import { RtmpServer } from "./rtmp/server.js";
+import { RoomLives } from "./signaling/live.js";
 import { SignalingServer } from "./signaling/server.js";
 import { SystemClock } from "./system-clock.js";
 
@@ -88,6 +90,7 @@ export class Gateway extends EventEmitter<GatewayEvents> {
   #rtmp: RtmpServer | undefined;
   #rtc: RtcServer | undefined;
   #signaling: SignalingServer | undefined;
+  #roomLives: RoomLives | undefined;
   #http: HttpServer | undefined;
   /** Why WebRTC is not to be had although it is configured; a sentence for people. */
   #rtcUnavailable: string | undefined;
@@ -115,6 +118,7 @@ export class Gateway extends EventEmitter<GatewayEvents> {
       },
       converter: (stream, lane) => this.#converterFor(stream, lane),
       onEvent: (event) => this.#onHubEvent(event),
+      isSuccessor: (request) => this.#roomLives?.isSuccessor(request) === true,
     });
     this.#hlsDisk = new HlsDisk({
       settings: (name) => this.#servedVhost(name)?.hls,
@@ -201,12 +205,13 @@ export class Gateway extends EventEmitter<GatewayEvents> {
   async close(reason = "the gateway is shutting down"): Promise<void> {
     if (this.#state === "closed") return;
     this.#state = "closed";
+    const mixed = this.#roomLives?.close(reason);
     this.#hub.close(reason);
     this.#hls.close();
     // Signaling says goodbye before the listeners stop: its sockets are theirs.
     await Promise.all([this.#rtmp?.close(reason), this.#signaling?.close(reason), this.#http?.close(), this.#rtc?.close(reason)]);
     this.#certificates.close();
-    await this.#transcoders?.close();
+    await Promise.all([mixed, this.#transcoders?.close()]);
     await this.#hlsDisk.close();
     await this.#hooks.close();
   }
@@ -221,7 +226,10 @@ export class Gateway extends EventEmitter<GatewayEvents> {
     this.#slots = new FixedWorkSlots(Math.max(1, availableParallelism() - 1));
     if (rtcServer.enabled) await this.#openRtc();
     this.#rtmp = await this.#openRtmp();
-    if (signaling.enabled) this.#signaling = this.#makeSignaling();
+    if (signaling.enabled) {
+      this.#signaling = this.#makeSignaling();
+      this.#roomLives = this.#makeRoomLives(this.#signaling);
+    }
     if (httpApi.enabled || httpServer.enabled || (signaling.enabled && signaling.standalone.enabled)) {
       const { whepCompat } = rtcServer;
       const rtc = this.#rtc;
@@ -290,6 +298,7 @@ export class Gateway extends EventEmitter<GatewayEvents> {
     return {
       rtc: this.#rtc,
       ...(this.#signaling !== undefined && { rooms: this.#signaling }),
+      ...(this.#roomLives !== undefined && { roomLives: this.#roomLives }),
       ...(unavailable !== undefined && { rtcUnavailable: unavailable }),
       hls: this.#hls,
       hub: this.#hub,
@@ -314,6 +323,38 @@ export class Gateway extends EventEmitter<GatewayEvents> {
         if (!security.enabled || isAllowed(security.rules, "play", address)) return undefined;
         return `joining is not allowed from ${address}`;
       },
+    });
+  }
+
+  #makeRoomLives(signaling: SignalingServer): RoomLives {
+    const log = this.#log;
+    const { ffmpeg, videoRefusal } = this.#transcoders ?? {};
+    const refusal = ffmpeg === undefined ? (videoRefusal ?? "there is no ffmpeg") : ffmpeg.libx264 ? undefined : videoRefusal;
+    const { host, port = 1935 } = this.#rtmp?.addresses[0] ?? {};
+    const isWildcard = host === undefined || host === "0.0.0.0" || host === "::";
+    return new RoomLives({
+      clock: this.#clock,
+      hub: this.#hub,
+      mixers: {
+        refusal,
+        start: (plan, onEnd) => {
+          if (ffmpeg === undefined) throw new Error(refusal);
+          return startMixer(ffmpeg, plan, onEnd, (line) => log.debug({ line, room: plan.room }, "ffmpeg"));
+        },
+        command: (plan) => mixCommand(plan, ffmpeg),
+        isAddressable,
+      },
+      settings: () => this.#config.transcode,
+      server: { host: isWildcard ? "127.0.0.1" : host, port },
+      participants: (vhost, room) => signaling.room(vhost, room)?.participants.map(({ display }) => display),
+      isBridged: (vhost) => {
+        const { rtc } = vhostFor(this.#config, vhost);
+        return rtc.enabled && rtc.rtcToRtmp;
+      },
+      secret: () => randomBytes(16).toString("hex"),
+      log,
+      vhostOf: (name) => vhostFor(this.#config, name).name,
+      defaultVhost: DEFAULT_VHOST,
     });
   }
 
@@ -354,6 +395,7 @@ export class Gateway extends EventEmitter<GatewayEvents> {
         "bridged a jump of the publisher's clock",
       );
     } else if (event.type === "publish" || event.type === "play") {
+      if (event.type === "publish") this.#roomLives?.onPublish({ name, peer: event.peer });
       this.emit(event.type, { name, peer: event.peer });
     } else if (event.type !== "end") {
       this.emit(event.type, { name, peer: event.peer, reason: event.reason });

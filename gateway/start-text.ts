@@ -36,13 +36,17 @@ export function describeStarted(config: Config, { version, addresses, ffmpeg, sh
     ["in OBS", `server ${rtmp}/live   stream key livestream`],
   ];
   if (config.httpServer.enabled) lines.push(["watch at", playsRtc ? `${pages}/players/whep.html?autostart=true` : `${pages}/`]);
-  const { httpRemux } = vhostFor(config, DEFAULT_VHOST);
+  const { httpRemux, hls } = vhostFor(config, DEFAULT_VHOST);
   if (config.httpServer.enabled && httpRemux.enabled && httpRemux.mount === "[vhost]/[app]/[stream].flv") {
     lines.push(["HTTP-FLV", `${pages}/live/livestream.flv`]);
   }
+  if (config.httpServer.enabled && hls.enabled) lines.push(["HLS", `${pages}/live/livestream.m3u8`]);
   if (playsRtc) {
     lines.push(["WHEP", `${api}/rtc/v1/whep/?app=live&stream=livestream`]);
-    lines.push(["media", `UDP port ${addresses.rtcPort}${describeCandidates(config)}`]);
+    const { protocol, tcp } = config.rtcServer;
+    const udp = protocol === "tcp" && tcp.enabled ? "" : `UDP port ${addresses.rtcPort}`;
+    const streams = protocol === "udp" || !tcp.enabled ? "" : `TCP port ${tcp.listen.map(({ port }) => port).join(", ")}`;
+    lines.push(["media", `${[udp, streams].filter((text) => text !== "").join(" and ")}${describeCandidates(config)}`]);
   }
   if (config.rtmps.enabled) lines.push(["RTMPS", `${urlOf("rtmps", config.rtmps.listen)}/live/livestream`]);
   for (const [name, { enabled, listen, cert }, path] of [
@@ -103,6 +107,7 @@ function directiveOfPort(config: Config, port: number, transport: "udp" | "tcp")
     ["http_server.listen", "HTTP server", "tcp", config.httpServer.listen],
     ["http_server.https.listen", "HTTPS server", "tcp", config.httpServer.https.listen],
     ["rtc_server.listen", "WebRTC media, UDP", "udp", config.rtcServer.listen],
+    ["rtc_server.tcp.listen", "WebRTC media, TCP", "tcp", config.rtcServer.tcp.listen],
   ];
   const candidates = listeners.filter(([, , , listen]) => listen.some((address) => address.port === port));
   const [path, what] = candidates.find(([, , kind]) => kind === transport) ?? candidates[0] ?? [];

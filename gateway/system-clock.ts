@@ -14,7 +14,7 @@ export class SystemClock implements Clock {
   }
 
   after(ms: number, callback: () => void): TimerHandle {
-    const timer = setTimeout(callback, ms);
+    const timer = setTimeout(callback, Math.ceil(ms));
     timer.unref();
     return { cancel: () => clearTimeout(timer) };
   }

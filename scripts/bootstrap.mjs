@@ -2,7 +2,7 @@
 // What the npm commands run: installs and builds whatever is missing or old, then runs the command in this same process, so that
 // signals and exit codes are its own. Plain JavaScript without packages, because it runs before there are any.
 //
-//   node scripts/bootstrap.mjs start | test [--unit] | bench | demo | soak   [arguments for the command]
+//   node scripts/bootstrap.mjs start | test [--unit] | bench | demo | doctor | soak   [arguments for the command]
 
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -18,6 +18,7 @@ const COMMANDS = {
   test: "dist/scripts/test.js",
   bench: "dist/scripts/bench.js",
   demo: "dist/scripts/demo.js",
+  doctor: "dist/scripts/doctor.js",
   soak: "dist/scripts/soak.js",
 };
 

@@ -43,7 +43,7 @@ const RULES: Readonly<Record<string, Rule>> = {
   },
   "gateway/hls": { may: ["gateway/media", "gateway/hub", "gateway/config/config"], edges: ["disk"] },
   "gateway/http": { may: ["gateway/media", "gateway/hub", "gateway/config/config"], edges: "*" },
-  "gateway/signaling": { may: ["gateway/media", "gateway/hub"], edges: ["server"] },
+  "gateway/signaling": { may: ["gateway/media", "gateway/hub"], mayTypes: ["transcoder"], edges: ["server"] },
   "gateway/config": { may: [], edges: "*" },
   transcoder: { may: ["gateway/media"], edges: "*" },
 

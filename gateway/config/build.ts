@@ -70,6 +70,7 @@ export function buildConfig({ file, globals, vhosts }: Statements, problems: Con
       maxParticipants: get("signaling.max_participants"),
       standalone: { enabled: get("signaling.standalone.enabled"), listen: get("signaling.standalone.listen") },
     },
+    transcode: { enabled: get("transcode.enabled"), maxChildren: get("transcode.max_children") },
     rtcServer: {
       enabled: get("rtc_server.enabled"),
       listen: get("rtc_server.listen"),

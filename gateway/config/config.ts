@@ -136,6 +136,8 @@ export type Config = {
     /** On a port of its own beside the HTTP server's. */
     readonly standalone: { readonly enabled: boolean; readonly listen: readonly ListenAddress[] };
   };
+  /** Mixing of rooms. */
+  readonly transcode: { readonly enabled: boolean; readonly maxChildren: number };
   readonly rtcServer: {
     readonly enabled: boolean;
     readonly listen: readonly ListenAddress[];

@@ -47,8 +47,9 @@ function later<T>(value: ValueParser<T>, fallback: string | undefined, meaning: 
 }
 
 const HTTPS_KEY = `PEM file of the private key; a relative path starts at the working directory, or else at the configuration file's
-folder. With neither key nor certificate a self-signed pair is made and kept in data_dir; browsers and encoders warn of it or
-refuse it until it is trusted, so for others take one from your usual authority.`;
+folder. With neither key nor certificate those of another section that has them are used, else a self-signed pair is made and kept
+in data_dir; browsers and encoders warn of it or refuse it until it is trusted, so for others take one from your usual authority. Files
+that change are used for new connections within seconds.`;
 
 const hook = (what: string): string => `URLs that get a POST ${what}; several are asked one after another.`;
 
@@ -133,7 +134,11 @@ export const DIRECTIVES = {
     "off",
     "Whether the API is served over HTTPS too. Browsers give camera and microphone only to pages of https:// or of localhost.",
   ),
-  "http_api.https.listen": ready(addresses, "1990", "Where the API is served over HTTPS."),
+  "http_api.https.listen": ready(
+    addresses,
+    "1990",
+    "Where the API is served over HTTPS. It may be the address of http_api.listen, of http_server, or of rtc_server.tcp: the first bytes of a connection decide.",
+  ),
   "http_api.https.key": ready(text, "", HTTPS_KEY),
   "http_api.https.cert": ready(text, "", "PEM file of the certificate and the chain above it, see http_api.https.key."),
 
@@ -159,7 +164,11 @@ export const DIRECTIVES = {
     "off",
     "Whether pages are served over HTTPS too. Browsers give camera and microphone only to pages of https:// or of localhost.",
   ),
-  "http_server.https.listen": ready(addresses, "8088", "Where pages are served over HTTPS."),
+  "http_server.https.listen": ready(
+    addresses,
+    "8088",
+    "Where pages are served over HTTPS. It may be the address of http_server.listen, of http_api, or of rtc_server.tcp.",
+  ),
   "http_server.https.key": ready(text, "", HTTPS_KEY),
   "http_server.https.cert": ready(text, "", "PEM file of the certificate and the chain above it, see http_server.https.key."),
 
@@ -181,6 +190,15 @@ export const DIRECTIVES = {
     "Whether signaling is served on a port of its own too, for older clients that look for it at 1989.",
   ),
   "signaling.standalone.listen": ready(addresses, "1989", "Where that is. Plain HTTP: pages of https:// cannot use it."),
+
+  "transcode.enabled": ready(
+    flag,
+    "off",
+    `Whether a room may be made one live stream by POST /api/v1/rooms/ROOM/live: an ffmpeg child mixes the pictures and sounds of all
+    participants into ROOM/merge (about a third of a core). It plays and publishes as a client from this machine, so security and hooks
+    must let 127.0.0.1 do so. Whoever may use the API may start it.`,
+  ),
+  "transcode.max_children": ready(integer(1, 100), "2", "How many rooms may be mixed at once."),
 
   "rtc_server.enabled": ready(
     flag,
@@ -244,7 +262,11 @@ export const DIRECTIVES = {
     `Whether media may also come and go over TCP (ICE-TCP), for networks that block UDP. It takes rtc_server.protocol tcp or all for
     clients to be told. A viewer that cannot keep up over TCP falls forward to the next key frame.`,
   ),
-  "rtc_server.tcp.listen": ready(addresses, "8000", "The TCP port for that."),
+  "rtc_server.tcp.listen": ready(
+    addresses,
+    "8000",
+    "The TCP port for that. It may be an address of http_api or http_server, plain or HTTPS, given in the same words: one listener then serves all.",
+  ),
 
   "vhost.enabled": ready(flag, "on", "Whether this vhost is served. Off: publishing to it and playing from it are refused."),
 
@@ -490,6 +512,7 @@ export const BLOCKS: Readonly<Record<string, string>> = {
   "http_server.https": "The same over HTTPS.",
   signaling: "Rooms: who is there, and who publishes.",
   "signaling.standalone": "The same on a port of its own.",
+  transcode: "Rooms as live streams.",
   rtc_server: "WebRTC, for the whole gateway.",
   "rtc_server.tcp": "WebRTC over TCP.",
   vhost: `What holds for the streams of one vhost; __defaultVhost__ serves every name that has no block of its own. A client selects one

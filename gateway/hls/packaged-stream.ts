@@ -58,6 +58,9 @@ export type WaitOutcome = "done" | "ended" | "late";
 
 type Waiter = { readonly isDone: () => boolean; readonly answer: (outcome: WaitOutcome) => void; readonly deadline: number };
 
+/** Milliseconds for which a viewer counts as present after it asked for a playlist: longer than any waits in between. */
+const ATTENTION = 30_000;
+
 export class PackagedStream implements Sink<Frame>, SegmenterOutput {
   readonly stream: Stream;
   readonly token: string;
@@ -75,6 +78,8 @@ export class PackagedStream implements Sink<Frame>, SegmenterOutput {
   #full: Playlist | undefined;
   #delta: Playlist | undefined;
   #trouble: string | undefined;
+  /** When a playlist was last asked for. */
+  #askedAt = Number.NEGATIVE_INFINITY;
 
   constructor(options: PackagedStreamOptions) {
     const { stream, clock, settings, token, after } = options;
@@ -151,6 +156,11 @@ export class PackagedStream implements Sink<Frame>, SegmenterOutput {
     this.#segmenter.write(frame);
   }
 
+  /** Nobody has asked for a playlist for a while: a part may be made a little late. */
+  get isPatient(): boolean {
+    return this.#clock.now() - this.#askedAt > ATTENTION;
+  }
+
   /** The lane has ended. */
   close(reason: string): void {
     if (this.#state === "ended" || this.#state === "disposed") return;
@@ -197,6 +207,11 @@ export class PackagedStream implements Sink<Frame>, SegmenterOutput {
     this.#changed();
   }
 
+  /** A browser makes a key frame only when it is asked. */
+  onDue(): void {
+    if (this.stream.sourceLane === "packets") this.stream.packets.requestKeyFrame("an HLS segment is due");
+  }
+
   onTrouble(reason: string | undefined): void {
     this.#trouble = reason;
     if (reason === undefined) this.stream.notes.delete(NOTE);
@@ -207,6 +222,7 @@ export class PackagedStream implements Sink<Frame>, SegmenterOutput {
 
   /** @param uri of the media playlist */
   masterPlaylist(uri: string): string {
+    this.#askedAt = this.#clock.now();
     const run = (this.#segmenter.openSegment ?? this.window.listed.at(-1))?.run;
     const video = run?.tracks.video === undefined ? undefined : describeVideo(run.tracks.video);
     const audio = run?.tracks.audio === undefined ? undefined : describeAudio(run.tracks.audio);
@@ -223,6 +239,7 @@ export class PackagedStream implements Sink<Frame>, SegmenterOutput {
 
   /** Made once per change, for all who ask. */
   mediaPlaylist(skip: boolean): Playlist {
+    this.#askedAt = this.#clock.now();
     const known = skip ? this.#delta : this.#full;
     if (known !== undefined) return known;
     const text = writeMediaPlaylist(

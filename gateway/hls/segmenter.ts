@@ -30,6 +30,8 @@ export interface SegmenterOutput {
   onPart(segment: Segment, part: Part): void;
   /** A segment is complete; its last part was not told by itself. */
   onSegment(segment: Segment): void;
+  /** A key frame would end the segment now; told again each second until one comes. */
+  onDue(): void;
   /** A track is left out, or nothing can be packaged at all; undefined: all is well (again). */
   onTrouble(reason: string | undefined): void;
 }
@@ -64,6 +66,7 @@ export class Segmenter {
   /** Microseconds from picture to picture, or from sound to sound where there is no picture; smoothed. */
   #interval = 0;
   #trouble: string | undefined;
+  #askedAt = Number.NEGATIVE_INFINITY;
 
   constructor(options: SegmenterOptions) {
     this.#options = options;
@@ -238,6 +241,10 @@ export class Segmenter {
         this.#open(this.#closeSegment(frame.dts, undefined, frame.dts));
       } else {
         this.#cutPart(frame.dts);
+        if (age >= this.#options.fragment * EARLY && frame.dts - this.#askedAt >= ASK_INTERVAL) {
+          this.#askedAt = frame.dts;
+          this.#options.output.onDue();
+        }
       }
     }
     this.#push(frame);
@@ -409,6 +416,7 @@ const MAX_COLLECTED = 600;
 const STALL = 300_000;
 /** Microseconds without a picture after which segments no longer wait for one. */
 const VIDEO_SILENCE = 2_000_000;
+const ASK_INTERVAL = 1_000_000; // microseconds
 /** Microseconds of a part that holds what is left over. */
 const MIN_PART = 1_000;
 const STAMP_SLACK = 4_000; // microseconds

@@ -8,7 +8,7 @@ import { Refusal } from "../media/errors.js";
 import { fileName } from "./names.js";
 import { type HlsSettings, PackagedStream, type SequenceNumbers } from "./packaged-stream.js";
 import type { Segment } from "./segment.js";
-import { type Asker, keyOf, type Session, type SessionLog, Sessions } from "./sessions.js";
+import { type Asker, keyOf, MIN_IDLE, type Session, type SessionLog, Sessions } from "./sessions.js";
 import { CONTEXT, type HlsTarget, parseTarget } from "./target.js";
 
 /** A vhost as HLS needs it. */
@@ -176,6 +176,7 @@ export class HlsService {
     const { sequenceNumber, part, skip } = directives;
     return this.#whenReady(session, respond, (packaged, hold) => {
       const isDirected = sequenceNumber !== undefined;
+      session.patience = Math.max(MIN_IDLE, 3000 * packaged.window.targetDuration);
       const give = (): void => {
         const { text, entityTag } = packaged.mediaPlaylist(skip);
         session.bytes += text.length;
@@ -279,7 +280,8 @@ export class HlsService {
       const forget = packaged.wait(isDone, timeout, (outcome) => {
         if (!over()) return;
         session.lastSeen = this.#options.clock.now();
-        if (outcome === "late") respond(new Refusal("overloaded", "the publisher sends nothing at the moment"));
+        if (outcome === "late")
+          respond(new Refusal("overloaded", packaged.trouble ?? "the publisher sends nothing at the moment"));
         else give();
       });
       waiting.forget = () => {
@@ -348,10 +350,7 @@ export class HlsService {
       token: this.#newToken(),
       makeKey: () => randomBytes(16),
       after: this.#numbers.get(key),
-      onSegment: (segment) => {
-        this.#sessions.slowestReload = packaged.window.targetDuration * 1000;
-        listener?.onSegment(packaged, segment);
-      },
+      onSegment: (segment) => listener?.onSegment(packaged, segment),
       onRemove: (segment) => listener?.onRemove(packaged, segment),
       onEnd: (reason) => this.#onEnd(packaged, reason),
     });

@@ -31,7 +31,7 @@ export interface SessionLog {
 }
 
 /** Milliseconds without a request after which a viewer has left, at least. */
-const MIN_IDLE = 8_000;
+export const MIN_IDLE = 8_000;
 /** Milliseconds that are remembered of one who was sent away. */
 const KICKED = 30_000;
 /** Viewers at one time: asking costs a client nothing, so that there must be a bound. */
@@ -53,6 +53,8 @@ export class Session {
   held = 0;
   lastSeen: number;
   closedAt = 0;
+  /** Milliseconds between two requests after which it has left: a plain player asks once in a target duration. */
+  patience = MIN_IDLE;
   readonly startedAt: number;
   readonly clientKey: string;
   waiting: ((refusal: Refusal | undefined) => void)[] = [];
@@ -82,7 +84,6 @@ export class Sessions {
   readonly #byClient = new Map<string, Session>();
   readonly #byConnection = new WeakMap<object, Session>();
   readonly #all = new Set<Session>();
-  #idle = MIN_IDLE;
   #timer: TimerHandle | undefined;
 
   constructor(options: SessionsOptions) {
@@ -99,11 +100,6 @@ export class Sessions {
     let count = 0;
     for (const session of this.#all) if (session.state === "open" && keyOf(session.name) === prefix) count++;
     return count;
-  }
-
-  /** Target durations are long: a viewer may ask that seldom. In milliseconds. */
-  set slowestReload(ms: number) {
-    this.#idle = Math.max(this.#idle, MIN_IDLE, 3 * ms);
   }
 
   /** The viewer of this id, or a new one. @throws Refusal `overloaded` */
@@ -251,7 +247,7 @@ export class Sessions {
 
   #sweep(now: number): void {
     for (const session of this.#all) {
-      if (session.state === "open" && session.held === 0 && now - session.lastSeen > this.#idle) {
+      if (session.state === "open" && session.held === 0 && now - session.lastSeen > session.patience) {
         this.#close(session, "left", "the player stopped asking");
         this.#remove(session);
       } else if (session.state === "kicked" && now - session.closedAt > KICKED) {

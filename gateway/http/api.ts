@@ -9,7 +9,7 @@ import type { apiGuard } from "./auth.js";
 import { describeClient, describeStream, describeVhost, isShown, streamId, vhostId } from "./descriptions.js";
 import { addMetrics } from "./metrics.js";
 import type { Rates } from "./rates.js";
-import { addRoomsApi } from "./rooms-api.js";
+import { addRoomLiveState, addRoomsApi } from "./rooms-api.js";
 import type { HttpServices } from "./services.js";
 import type { SystemMeter } from "./system-figures.js";
 import { addPreflightHeaders } from "./whip-whep.js";
@@ -64,6 +64,8 @@ export function addApi(app: FastifyInstance, options: ApiOptions): void {
     if (stream === undefined) return sendApiError(reply, 404, NO_SUCH_STREAM, "no such stream");
     return { ...envelope(), stream: describeStreams([stream])[0] };
   });
+  const roomsOptions = { services, envelope, sendError: sendApiError, page };
+  addRoomLiveState(app, roomsOptions);
   if (options.scope === "public") return;
 
   addMetrics(app, services, options.system);
@@ -85,7 +87,7 @@ export function addApi(app: FastifyInstance, options: ApiOptions): void {
     client.close("kicked by the API");
     return envelope();
   });
-  addRoomsApi(app, { services, envelope, sendError: sendApiError, page });
+  addRoomsApi(app, roomsOptions);
   const describeVhosts = (): object[] => {
     const kbps = rates.ofStreams();
     return services.vhosts().map((vhost) => describeVhost(vhost, [...hub.streams()], [...hub.clients()], kbps));

@@ -114,9 +114,8 @@ function describeVideo(stream: Stream): object {
 
 /** From the newest key frame of a publisher of packets: its first one is or holds the SPS (RFC 6184 sections 5.6 and 5.7.1). */
 function spsOfPackets({ sourceLane, packets }: Stream): Sps | undefined {
-  if (sourceLane !== "packets" || packets.track("video")?.codec !== "h264" || packets.keyFrameStart === undefined)
-    return undefined;
-  const payload = packets.find("video", packets.keyFrameStart)?.payload;
+  if (sourceLane !== "packets" || packets.track("video")?.codec !== "h264") return undefined;
+  const payload = packets.keyFrameHead?.payload;
   const type = (payload?.[0] ?? 0) & 0x1f;
   if (payload === undefined || type !== STAP_A) return payload === undefined ? undefined : parseSps(payload);
   for (let at = 1; at + 3 <= payload.length; ) {

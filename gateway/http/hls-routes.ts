@@ -126,7 +126,7 @@ function sendPlaylist(
   if (isZipped) {
     const body = zipped(text);
     headers.push("Content-Encoding", "gzip", "Content-Length", String(body.length));
-    response.writeHead(200, headers).end(body);
+    response.writeHead(200, headers).end(body, "latin1"); // a string leaves in one write with its head
   } else {
     headers.push("Content-Length", String(Buffer.byteLength(text)));
     response.writeHead(200, headers).end(text);
@@ -214,16 +214,16 @@ function acceptsGzip(request: IncomingMessage): boolean {
   return typeof accepted === "string" && /\bgzip\b(?!\s*;\s*q=0(?:\.0*)?\s*(?:,|$))/i.test(accepted);
 }
 
-/** Compressed once for all who are given the same text in a row. */
-function zipped(text: string): Buffer {
+/** Compressed once for all who are given the same text in a row; a character per byte. */
+function zipped(text: string): string {
   if (last.text !== text) {
     last.text = text;
-    last.body = gzipSync(text, { level: 4 });
+    last.body = gzipSync(text, { level: 4 }).toString("latin1");
   }
   return last.body;
 }
 
-const last = { text: "", body: Buffer.alloc(0) };
+const last = { text: "", body: "" };
 
 /** The refusal as players know it: what is not live is not found. */
 function problemFor(error: unknown): Problem {

@@ -100,6 +100,7 @@ function createRegistry(services: HttpServices, system: SystemMeter): Registry {
       rooms.rooms().reduce((sum, room) => sum + room.participants.length, 0),
     );
     gauge("sluice_signaling_sockets", "WebSockets of signaling, in a room or not.", () => rooms.figures.sockets);
+    gauge("sluice_room_lives", "Rooms that are mixed into one live stream.", () => services.roomLives?.count ?? 0);
     counter("sluice_signaling_messages_total", "Messages of signaling clients.", () => rooms.figures.messages);
     counter("sluice_signaling_refused_total", "Of these, those answered with an error.", () => rooms.figures.refused);
   }

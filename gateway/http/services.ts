@@ -122,6 +122,37 @@ export interface RoomsService {
   readonly figures: { readonly sockets: number; readonly rooms: number; readonly messages: number; readonly refused: number };
 }
 
+export type RoomLayout = "pip" | "grid";
+
+/** Rooms as live streams, as HTTP sees them. */
+export interface RoomLivesService {
+  /** Rooms that are live. */
+  readonly count: number;
+  /** @throws Refusal `forbidden` (not configured), `not-found`, `busy`, `overloaded`, `unavailable` */
+  start(vhost: string, room: string, layout: RoomLayout): void;
+  /** @returns false when the room was not live */
+  stop(vhost: string, room: string, reason: string): boolean;
+  /** @param host as whoever asks reaches this gateway. @param layout of the command while the room is not live */
+  state(vhost: string, room: string, layout: RoomLayout, host: string): RoomLive;
+}
+
+export type RoomLive = {
+  readonly state: "off" | "waiting" | "starting" | "live" | "failing";
+  readonly layout: RoomLayout;
+  /** Milliseconds since 1970; undefined while it is off. */
+  readonly since: number | undefined;
+  /** Display names of those in the mix, or who would be. */
+  readonly inputs: readonly string[];
+  readonly leftOut: readonly { readonly display: string; readonly reason: string }[];
+  readonly starts: number;
+  readonly error: string | undefined;
+  /** Why it cannot be started here, or undefined. */
+  readonly refusal: string | undefined;
+  readonly url: string;
+  /** Undefined while there is nothing to mix. */
+  readonly command: string | undefined;
+};
+
 /** A room; times in milliseconds since 1970. */
 export type RoomInfo = {
   readonly vhost: string;
@@ -149,6 +180,7 @@ export type HttpServices = {
   readonly hls?: HlsService | undefined;
   /** Undefined while rooms are switched off. */
   readonly rooms?: RoomsService;
+  readonly roomLives?: RoomLivesService;
   readonly hub: Pick<Hub, "streams" | "clients" | "find" | "play" | "totals">;
   /** As configured now. */
   readonly vhosts: () => readonly ApiVhost[];

@@ -33,6 +33,11 @@ export class LiveFrameLane implements FrameLane {
     return this.#sinks.size;
   }
 
+  get isAwaited(): boolean {
+    for (const sink of this.#sinks) if (sink.isPatient !== true) return true;
+    return false;
+  }
+
   add(sink: Sink<Frame>): void {
     this.#sinks.add(sink);
     this.#onDemand(this.#sinks.size);

@@ -46,6 +46,8 @@ export type HubOptions = {
   /** Makes the converter for a stream whose publisher writes `lane`; undefined when that bridge is off. */
   readonly converter?: (stream: Stream, lane: "frames" | "packets") => Converter | undefined;
   readonly onEvent?: (event: HubEvent) => void;
+  /** Whether a newcomer takes over at once whatever `takeover` says: the gateway's own child in the place of its predecessor. */
+  readonly isSuccessor?: (request: PublishRequest) => boolean;
 };
 
 export type HubVhost = {
@@ -201,13 +203,14 @@ export class LiveHub implements Hub {
   /** Returns when the stream is free. @throws Refusal busy */
   async #takeOver(holder: LivePublication, request: PublishRequest): Promise<void> {
     const { takeover } = this.#options.vhost(request.name.vhost);
-    if (takeover === "stale" && holder.silence() < STALE_SILENCE) {
+    const mode = this.#options.isSuccessor?.(request) === true ? "on" : takeover;
+    if (mode === "stale" && holder.silence() < STALE_SILENCE) {
       const seen = holder.units;
       await new Promise<void>((resolve) => void this.#clock.after(TAKEOVER_WATCH, resolve));
       const current = this.#entries.get(this.#keyOf(request.name))?.publication;
       if (current === undefined) return;
       if (current !== holder || holder.units !== seen || holder.silence() < TAKEOVER_WATCH) throw busy(current);
-    } else if (takeover === "off") {
+    } else if (mode === "off") {
       throw busy(holder);
     }
     holder.source.close(`replaced by a new publisher from ${request.peer.address}`);

@@ -11,6 +11,11 @@ const VIDEO_HISTORY = 16_384;
 const AUDIO_HISTORY = 512;
 /** Milliseconds that the group before the newest key frame is kept for retransmission. */
 const RETENTION = 3_000;
+/** Milliseconds after which a group is cut when the source makes key frames on request, and when it is not known to do so. */
+const LONG_GROUP = 5_000;
+const LONGEST_GROUP = 20_000;
+/** Milliseconds in which a source that makes key frames on request has made one. */
+const ANSWER_TIME = 1_000;
 /** Milliseconds between two requests for a key frame that reach the source. */
 const KEY_FRAME_INTERVAL = 500;
 
@@ -34,9 +39,16 @@ export class LivePacketLane implements PacketLane {
   readonly #audio: LaneTrack;
   readonly #video: LaneTrack;
   #keyFrameStart: number | undefined;
+  #keyFrameAt = Number.POSITIVE_INFINITY;
+  /** Whether the source has answered a request for a key frame: then no group needs to be kept for long. */
+  #hasAnswered = false;
+  keyFrameHead: MediaPacket | undefined;
   /** What key frames have made obsolete, and when it may go. */
   readonly #obsolete: { readonly before: number; readonly due: number }[] = [];
   #lastKeyFrameRequest = Number.NEGATIVE_INFINITY;
+  /** Of a long group: lower numbers go when `RETENTION` has passed since. */
+  #cutBefore = 0;
+  #cutAt = Number.NEGATIVE_INFINITY;
 
   /**
    * @param options.epoch wall-clock time of RTP time zero of both tracks
@@ -61,14 +73,14 @@ export class LivePacketLane implements PacketLane {
     this.#audio = {
       track: undefined,
       promised: undefined,
-      history: new PacketHistory(AUDIO_HISTORY),
+      history: new PacketHistory("audio", AUDIO_HISTORY),
       nextSequenceNumber: 0,
       reference,
     };
     this.#video = {
       track: undefined,
       promised: undefined,
-      history: new PacketHistory(VIDEO_HISTORY),
+      history: new PacketHistory("video", VIDEO_HISTORY),
       nextSequenceNumber: 0,
       reference,
     };
@@ -111,11 +123,17 @@ export class LivePacketLane implements PacketLane {
       lane.history.add(packet);
       lane.nextSequenceNumber = packet.sequenceNumber + 1;
       if (packet.startsKeyFrame) {
+        const now = this.#now();
+        if (now - this.#lastKeyFrameRequest < ANSWER_TIME) this.#hasAnswered = true;
         this.#keyFrameStart = packet.sequenceNumber;
-        this.#obsolete.push({ before: packet.sequenceNumber, due: this.#now() + RETENTION });
+        this.#keyFrameAt = now;
+        this.#cutAt = Number.NEGATIVE_INFINITY;
+        this.keyFrameHead = packet;
+        this.#obsolete.push({ before: packet.sequenceNumber, due: now + RETENTION });
       }
     }
     this.#dropObsolete();
+    this.#cutLongGroup();
     for (const sink of this.#sinks.keys()) sink.write(batch);
   }
 
@@ -125,7 +143,7 @@ export class LivePacketLane implements PacketLane {
 
   get keyFrameStart(): number | undefined {
     const start = this.#keyFrameStart;
-    return start !== undefined && this.#video.history.find(start) !== undefined ? start : undefined;
+    return start !== undefined && this.#video.history.has(start) ? start : undefined;
   }
 
   nextSequenceNumber(kind: MediaKind): number {
@@ -171,6 +189,10 @@ export class LivePacketLane implements PacketLane {
     this.#audio.history.clear();
     this.#video.history.clear();
     this.#keyFrameStart = undefined;
+    this.#keyFrameAt = Number.POSITIVE_INFINITY;
+    this.#cutAt = Number.NEGATIVE_INFINITY;
+    this.#hasAnswered = false;
+    this.keyFrameHead = undefined;
     this.#obsolete.length = 0;
     this.#lastKeyFrameRequest = Number.NEGATIVE_INFINITY;
   }
@@ -197,6 +219,19 @@ export class LivePacketLane implements PacketLane {
       this.#video.history.dropBefore(first.before);
       this.#obsolete.shift();
     }
+  }
+
+  /**
+   * A source that makes key frames on request only may never make one: of a group that has become too long to start with, only what
+   * may be asked for again is kept.
+   */
+  #cutLongGroup(): void {
+    if (this.#keyFrameAt === Number.POSITIVE_INFINITY || this.#keyFrames() !== "on-request") return;
+    const now = this.#now();
+    if (now - this.#keyFrameAt < (this.#hasAnswered ? LONG_GROUP : LONGEST_GROUP) || now - this.#cutAt < RETENTION) return;
+    if (this.#cutAt !== Number.NEGATIVE_INFINITY) this.#video.history.dropBefore(this.#cutBefore);
+    this.#cutAt = now;
+    this.#cutBefore = this.#video.nextSequenceNumber;
   }
 
   #of(kind: MediaKind): LaneTrack {

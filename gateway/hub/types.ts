@@ -69,6 +69,8 @@ export interface FrameLane {
   /** Frames since the last key frame, that one first (audio in between); empty while there has been none or the cache is off. Bounded. */
   readonly backlog: readonly Frame[];
   readonly viewerCount: number;
+  /** Somebody waits for each frame: there is a sink that is not patient. */
+  readonly isAwaited: boolean;
   /** Adds a sink. It gets live frames only: what it wants of configuration and backlog it reads first, in the same turn. */
   add(sink: Sink<Frame>): void;
   remove(sink: Sink<Frame>): void;
@@ -102,6 +104,8 @@ export interface PacketLane {
   find(kind: MediaKind, sequenceNumber: number): MediaPacket | undefined;
   /** Number of the first packet of the newest key frame that the history still holds with all that followed, or undefined. */
   readonly keyFrameStart: number | undefined;
+  /** The first packet of the newest key frame, also when the history holds it no longer. */
+  readonly keyFrameHead: MediaPacket | undefined;
   /** Number the next packet of that kind will have. */
   nextSequenceNumber(kind: MediaKind): number;
   /** Milliseconds since 1970 at which a track's RTP time was, is or will be: both tracks from one clock (for sender reports). */

@@ -38,6 +38,8 @@ export type Frame = {
 /** Takes the items of one lane. `write` must not throw, must not keep the caller waiting, and must not change the item. */
 export interface Sink<T> {
   write(item: T): void;
+  /** True while nobody waits for what is made of the items: a publisher may then be read in bundles of a few, to save CPU. */
+  readonly isPatient?: boolean;
   /** The lane has ended for good, or this sink is being thrown out. Called at most once. */
   close(reason: string): void;
 }

@@ -60,6 +60,34 @@ export class DirectGcm implements Gcm {
     return true;
   }
 
+  /**
+   * Decrypts `length` bytes from `input` to `output`, which may be the same place.
+   *
+   * @param more additional data behind `additional`, 0 bytes for none
+   * @param tag 16 bytes
+   * @returns whether the tag is right; the output means nothing when it is not
+   */
+  open(
+    iv: Address,
+    additional: Address,
+    additionalLength: number,
+    more: Address,
+    moreLength: number,
+    input: Address,
+    output: Address,
+    length: number,
+    tag: Address,
+  ): boolean {
+    const functions = this.#functions;
+    const context = this.#context;
+    if (context === 0) return false;
+    functions.CRYPTO_gcm128_setiv(context, iv, 12);
+    if (functions.CRYPTO_gcm128_aad(context, additional, additionalLength) !== 0) return false;
+    if (moreLength > 0 && functions.CRYPTO_gcm128_aad(context, more, moreLength) !== 0) return false;
+    if (functions.CRYPTO_gcm128_decrypt_ctr32(context, input, output, length, functions.encryptCounter) !== 0) return false;
+    return functions.CRYPTO_gcm128_finish(context, tag, 16) === 0;
+  }
+
   close(): void {
     if (this.#context === 0) return;
     this.#functions.CRYPTO_gcm128_release(this.#context);
@@ -80,6 +108,11 @@ export type GcmFunctions = {
   // int CRYPTO_gcm128_encrypt_ctr32(GCM128_CONTEXT *ctx, const unsigned char *in, unsigned char *out, size_t len, ctr128_f stream):
   // 0 for success
   CRYPTO_gcm128_encrypt_ctr32(context: Address, input: Address, output: Address, length: number, stream: Address): number;
+  // int CRYPTO_gcm128_decrypt_ctr32(GCM128_CONTEXT *ctx, const unsigned char *in, unsigned char *out, size_t len, ctr128_f stream):
+  // 0 for success
+  CRYPTO_gcm128_decrypt_ctr32(context: Address, input: Address, output: Address, length: number, stream: Address): number;
+  // int CRYPTO_gcm128_finish(GCM128_CONTEXT *ctx, const unsigned char *tag, size_t len): 0 when the tag is right; compares in constant time
+  CRYPTO_gcm128_finish(context: Address, tag: Address, length: number): number;
   // void CRYPTO_gcm128_tag(GCM128_CONTEXT *ctx, unsigned char *tag, size_t len)
   CRYPTO_gcm128_tag(context: Address, tag: Address, length: number): void;
   /** int set_encrypt_key(const unsigned char *userKey, int bits, AES_KEY *key) of the machine's AES. */
@@ -132,7 +165,8 @@ function isCorrect(functions: GcmFunctions): boolean {
       cipher.setAAD(memory.subarray(16, 16 + additionalLength));
       const expected = Buffer.concat([cipher.update(memory.subarray(64, 64 + length)), cipher.final(), cipher.getAuthTag()]);
       const isDone = gcm.seal(address, address + 16, additionalLength, address + 64, address + 2048, length);
-      if (!isDone || !memory.subarray(2048, 2048 + expected.length).equals(expected)) {
+      const isSealed = isDone && memory.subarray(2048, 2048 + expected.length).equals(expected);
+      if (!isSealed || !opens(gcm, memory, address, additionalLength, length)) {
         gcm.close();
         return false;
       }
@@ -140,6 +174,18 @@ function isCorrect(functions: GcmFunctions): boolean {
     gcm.close();
   }
   return true;
+}
+
+/** What was sealed to offset 2048 must open in place to what is at 64, with the additional data in two pieces, and not with another tag. */
+function opens(gcm: DirectGcm, memory: Buffer, address: Address, additionalLength: number, length: number): boolean {
+  const sealed = Buffer.from(memory.subarray(2048, 2048 + length));
+  const tag = 2048 + length;
+  const open = (): boolean =>
+    gcm.open(address, address + 16, 8, address + 24, additionalLength - 8, address + 2048, address + 2048, length, address + tag);
+  const isOpen = open() && memory.subarray(2048, tag).equals(memory.subarray(64, 64 + length));
+  sealed.copy(memory, 2048);
+  memory[tag + 15] = (memory[tag + 15] ?? 0) ^ 1;
+  return isOpen && !open();
 }
 
 const AES_FUNCTIONS: Readonly<
@@ -161,5 +207,7 @@ const DECLARATIONS = [
   "void CRYPTO_gcm128_setiv(uintptr_t ctx, uintptr_t iv, size_t len)",
   "int CRYPTO_gcm128_aad(uintptr_t ctx, uintptr_t aad, size_t len)",
   "int CRYPTO_gcm128_encrypt_ctr32(uintptr_t ctx, uintptr_t in, uintptr_t out, size_t len, uintptr_t stream)",
+  "int CRYPTO_gcm128_decrypt_ctr32(uintptr_t ctx, uintptr_t in, uintptr_t out, size_t len, uintptr_t stream)",
+  "int CRYPTO_gcm128_finish(uintptr_t ctx, uintptr_t tag, size_t len)",
   "void CRYPTO_gcm128_tag(uintptr_t ctx, uintptr_t tag, size_t len)",
 ];

@@ -5,7 +5,7 @@ import { endianness } from "node:os";
 import { type Address, bindFirst, loadKoffi, NativeUnavailable } from "./library.js";
 
 export type LibC = {
-  // int socket(int domain, int type, int protocol): a descriptor, owned by the caller until it is handed to dgram
+  // int socket(int domain, int type, int protocol): a descriptor, owned by the caller, close
   socket(domain: number, type: number, protocol: number): number;
   // int bind(int fd, const struct sockaddr *addr, socklen_t len)
   bind(fd: number, address: Buffer, length: number): number;
@@ -19,11 +19,23 @@ export type LibC = {
   close(fd: number): number;
   // int sendmmsg(int fd, struct mmsghdr *messages, unsigned int count, int flags): messages sent, -1 when the first one failed
   sendmmsg(fd: number, messages: Address, count: number, flags: number): number;
+  // int recvmmsg(int fd, struct mmsghdr *messages, unsigned int count, int flags, struct timespec *timeout): messages filled in, -1
+  // when there was none. Writes to what `messages` points to, during the call only
+  recvmmsg(fd: number, messages: Address, count: number, flags: number, timeout: Address): number;
+  /**
+   * Calls back in each turn of the event loop in which the descriptor can be read (libuv's uv_poll, by koffi). The callback runs
+   * outside of Node's own scope: promises and next ticks wait for the next callback of Node's, and it must not throw. Its first
+   * argument is a status, below 0 when polling has stopped for an error. The watch holds the callback; after `close` nothing of it
+   * may be called again, and the descriptor may be closed.
+   */
+  watch(fd: number, callback: (status: unknown) => void): Watch;
   // ssize_t send(int fd, const void *bytes, size_t length, int flags): bytes taken, -1 for none
   send(fd: number, bytes: Address, length: number, flags: number): number;
   /** `errno` after a call that failed, as its name (`EAGAIN`), or its number as text. */
   errorName(): string;
 };
+
+export type Watch = { start(callback: (status: unknown) => void): void; stop(): void; close(): void };
 
 let loaded: LibC | NativeUnavailable | undefined;
 
@@ -46,7 +58,9 @@ function load(): LibC | NativeUnavailable {
     names.set(koffi.os.errno["EAGAIN"] ?? -1, "EAGAIN"); // EWOULDBLOCK has the same number
     names.set(koffi.os.errno["EOPNOTSUPP"] ?? -1, "EOPNOTSUPP"); // and ENOTSUP
     const errorName = (): string => names.get(koffi.errno()) ?? String(koffi.errno());
-    return { ...bound.functions, errorName } as unknown as LibC;
+    if (typeof koffi.node?.poll !== "function") return new NativeUnavailable("koffi", "this koffi cannot watch sockets");
+    const watch = (fd: number, callback: (status: unknown) => void): Watch => koffi.node.poll(fd, { readable: true }, callback);
+    return { ...bound.functions, errorName, watch } as unknown as LibC;
   } catch (error) {
     if (error instanceof NativeUnavailable) return error;
     throw error;
@@ -63,6 +77,7 @@ const DECLARATIONS = [
   "int getsockopt(int fd, int level, int name, void *value, void *len)",
   "int close(int fd)",
   "int sendmmsg(int fd, uintptr_t messages, unsigned int count, int flags)",
+  "int recvmmsg(int fd, uintptr_t messages, unsigned int count, int flags, uintptr_t timeout)",
   "int64_t send(int fd, uintptr_t bytes, size_t length, int flags)",
 ];
 
@@ -94,6 +109,11 @@ export const MMSGHDR_IOV = 16;
 export const MMSGHDR_IOV_LENGTH = 24;
 export const MMSGHDR_CONTROL = 32;
 export const MMSGHDR_CONTROL_LENGTH = 40;
+export const MMSGHDR_FLAGS = 48;
+export const MMSGHDR_LENGTH = 56;
+export const MSG_TRUNC = 0x20;
+export const MSG_DONTWAIT = 0x40;
+export const IOV_SIZE = 16; // struct iovec { void *base; size_t len; }
 
 // struct cmsghdr { size_t len; int level; int type; } and a uint16_t behind it
 export const CMSG_LENGTH = 18; // CMSG_LEN(2)

@@ -7,6 +7,7 @@
 import {
   CMSG_LENGTH,
   CMSG_SPACE,
+  IOV_SIZE,
   type LibC,
   MMSGHDR_CONTROL,
   MMSGHDR_CONTROL_LENGTH,
@@ -15,6 +16,7 @@ import {
   MMSGHDR_NAME,
   MMSGHDR_NAME_LENGTH,
   MMSGHDR_SIZE,
+  MSG_DONTWAIT,
   SOL_UDP,
   UDP_SEGMENT,
 } from "./libc.js";
@@ -302,12 +304,10 @@ function canSegment(libc: LibC, fd: number): boolean {
   return libc.setsockopt(fd, SOL_UDP, UDP_SEGMENT, Buffer.alloc(4), 4) === 0; // size 0 switches nothing on
 }
 
-const IOV_SIZE = 16; // struct iovec { void *base; size_t len; }
 const NAME_SIZE = 28; // struct sockaddr_in6
 const MAX_BATCH = 1024; // UIO_MAXIOV: the kernel looks at no more
 const MAX_SEGMENTS = 64; // UDP_MAX_SEGMENTS of every kernel that has it
 const MAX_MESSAGE = 65_000; // bytes; an IP packet less its headers, before it is cut
-const MSG_DONTWAIT = 0x40;
 // The system is full for the moment; anything else is about one address.
 const WAITING: ReadonlySet<string> = new Set(["EAGAIN", "ENOBUFS", "ENOMEM"]);
 const SEGMENTATION_ERRORS: ReadonlySet<string> = new Set(["EINVAL", "EIO", "EOPNOTSUPP", "EMSGSIZE"]);

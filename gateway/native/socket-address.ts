@@ -35,6 +35,41 @@ export function parseSocketAddress(address: string, port: number): SocketAddress
   return { family: "IPv6", words, length: SOCKADDR_IN6_SIZE };
 }
 
+/**
+ * The address in a struct sockaddr_in or sockaddr_in6, as Node writes it: IPv6 compressed (RFC 5952), with a zone when it has a scope.
+ *
+ * @param offset where it begins
+ */
+export function socketAddressText(bytes: Buffer, offset: number): string {
+  if (bytes.readUInt16LE(offset) === AF_INET) return bytes.subarray(offset + 4, offset + 8).join(".");
+  const groups = Array.from({ length: 8 }, (_, index) => bytes.readUInt16BE(offset + 8 + index * 2));
+  const isMapped = groups.slice(0, 5).every((group) => group === 0) && groups[5] === 0xffff;
+  if (isMapped) return `::ffff:${bytes.subarray(offset + 20, offset + 24).join(".")}`;
+  const text = compress(groups);
+  const scope = bytes.readUInt32LE(offset + 24);
+  return scope === 0 ? text : `${text}%${zoneOf(scope)}`;
+}
+
+/** The longest run of two or more zero groups, the first of equal ones, becomes `::` (RFC 5952 section 4.2). */
+function compress(groups: readonly number[]): string {
+  let best = { start: 0, length: 1 };
+  for (let start = 0; start < groups.length; start++) {
+    let length = 0;
+    while (groups[start + length] === 0) length++;
+    if (length > best.length) best = { start, length };
+  }
+  const text = (part: readonly number[]): string => part.map((group) => group.toString(16)).join(":");
+  if (best.length === 1) return text(groups);
+  return `${text(groups.slice(0, best.start))}::${text(groups.slice(best.start + best.length))}`;
+}
+
+function zoneOf(scope: number): string {
+  for (const [name, entries] of Object.entries(networkInterfaces())) {
+    if (entries?.some((entry) => entry.family === "IPv6" && entry.scopeid === scope)) return name;
+  }
+  return String(scope);
+}
+
 function writeIPv4(out: Buffer, offset: number, address: string): void {
   for (const [index, part] of address.split(".").entries()) out[offset + index] = Number(part);
 }

@@ -2,15 +2,19 @@
 
 import { timingSafeEqual } from "node:crypto";
 
+import { DirectGcm } from "./gcm-direct.js";
 import { type Address, addressOf } from "./library.js";
 import type { OpenSsl } from "./openssl.js";
 import { CipherWorkspace, EVP_CTRL_AEAD_SET_TAG, TAG_LENGTH, UNPROTECT } from "./srtp-cipher.js";
 import { deriveSessionKeys, SRTP_TAG_LENGTH } from "./srtp-keys.js";
-import type { SrtpKeys, SrtpReceiver } from "./types.js";
+import type { SrtpKeys, SrtpProfile, SrtpReceiver } from "./types.js";
 
-/** @throws NativeUnavailable, or TypeError when key or salt has the wrong length */
-export function createSrtpReceiver(keys: SrtpKeys): SrtpReceiver {
-  return new Receiver(keys);
+/**
+ * @param options.direct whether AES-GCM may go below EVP. Default true
+ * @throws NativeUnavailable, or TypeError when key or salt has the wrong length
+ */
+export function createSrtpReceiver(keys: SrtpKeys, options: { readonly direct?: boolean } = {}): SrtpReceiver {
+  return new Receiver(keys, options.direct ?? true);
 }
 
 class Receiver implements SrtpReceiver {
@@ -20,15 +24,17 @@ class Receiver implements SrtpReceiver {
   readonly #rtcp: Unprotector;
   readonly #rtpSources = new Map<number, ReplayWindow>();
   readonly #rtcpSources = new Map<number, ReplayWindow>();
-  readonly #workspace = new CipherWorkspace();
+  readonly #scratch = sharedScratch();
   #isClosed = false;
 
-  constructor(keys: SrtpKeys) {
+  constructor(keys: SrtpKeys, direct: boolean) {
     const session = deriveSessionKeys(keys);
     this.#tagLength = SRTP_TAG_LENGTH[keys.profile];
     this.#isAead = keys.profile !== "AES128_CM_SHA1_80";
-    this.#rtp = new Unprotector(this.#workspace, keys, session.rtpKey, session.rtpSalt, session.rtpAuthentication);
-    this.#rtcp = new Unprotector(this.#workspace, keys, session.rtcpKey, session.rtcpSalt, session.rtcpAuthentication);
+    const { workspace } = this.#scratch;
+    const { rtpKey, rtpSalt, rtpAuthentication, rtcpKey, rtcpSalt, rtcpAuthentication } = session;
+    this.#rtp = new Unprotector(workspace, keys.profile, rtpKey, rtpSalt, rtpAuthentication, direct);
+    this.#rtcp = new Unprotector(workspace, keys.profile, rtcpKey, rtcpSalt, rtcpAuthentication, direct);
   }
 
   unprotectRtp(packet: Buffer): Buffer | undefined {
@@ -70,26 +76,24 @@ class Receiver implements SrtpReceiver {
     const window = this.#rtcpSources.get(ssrc);
     if (window === undefined ? this.#rtcpSources.size >= MAX_SOURCES : !window.isNew(index)) return undefined;
 
-    const output = Buffer.allocUnsafe(end);
-    const source = addressOf(packet);
-    const target = addressOf(output) + RTCP_HEADER;
-    const { view } = this.#workspace;
+    const { bytes, address, workspace } = this.#scratch;
+    packet.copy(bytes);
+    const body = address + RTCP_HEADER;
     let isGenuine: boolean;
     if (this.#isAead) {
       this.#rtcp.setGcmIv(ssrc, 0, index >>> 16, index & 0xffff);
-      view.setUint32(WORD, word);
-      isGenuine = this.#rtcp.openGcm(source, RTCP_HEADER, true, source + RTCP_HEADER, target, length, source + end);
+      workspace.view.setUint32(WORD, word);
+      isGenuine = this.#rtcp.openGcm(address, RTCP_HEADER, true, body, length);
     } else {
       this.#rtcp.setCounterIv(ssrc, index >>> 16, index & 0xffff);
       const tag = packet.subarray(end + INDEX_LENGTH, end + INDEX_LENGTH + this.#tagLength);
-      isGenuine = this.#rtcp.openCounter(source, end + INDEX_LENGTH, false, tag, source + RTCP_HEADER, target, length);
+      isGenuine = this.#rtcp.openCounter(address, end + INDEX_LENGTH, false, tag, body, length);
     }
-    packet.copy(output, 0, 0, RTCP_HEADER); // after the calls: so `packet` is alive for as long as its address is used
     if (!isGenuine) return undefined;
     const seen = window ?? new ReplayWindow();
     if (window === undefined) this.#rtcpSources.set(ssrc, seen);
     seen.add(index);
-    return output;
+    return bytes.subarray(0, end);
   }
 
   close(): void {
@@ -97,29 +101,38 @@ class Receiver implements SrtpReceiver {
     this.#isClosed = true;
     this.#rtp.close();
     this.#rtcp.close();
-    this.#workspace.close();
   }
 
   #unprotectRtpAs(packet: Buffer, headerLength: number, length: number, ssrc: number, index: number): Buffer | undefined {
     const rolloverCounter = Math.floor(index / 0x1_0000);
     const sequenceNumber = index % 0x1_0000;
     const end = headerLength + length;
-    const output = Buffer.allocUnsafe(end);
-    const source = addressOf(packet);
-    const target = addressOf(output) + headerLength;
+    const { bytes, address, workspace } = this.#scratch;
+    packet.copy(bytes);
     let isGenuine: boolean;
     if (this.#isAead) {
       this.#rtp.setGcmIv(ssrc, rolloverCounter >>> 16, rolloverCounter & 0xffff, sequenceNumber);
-      isGenuine = this.#rtp.openGcm(source, headerLength, false, source + headerLength, target, length, source + end);
+      isGenuine = this.#rtp.openGcm(address, headerLength, false, address + headerLength, length);
     } else {
       this.#rtp.setCounterIv(ssrc, rolloverCounter, sequenceNumber);
-      this.#workspace.view.setUint32(WORD, rolloverCounter);
-      const tag = packet.subarray(end);
-      isGenuine = this.#rtp.openCounter(source, end, true, tag, source + headerLength, target, length);
+      workspace.view.setUint32(WORD, rolloverCounter);
+      isGenuine = this.#rtp.openCounter(address, end, true, packet.subarray(end), address + headerLength, length);
     }
-    packet.copy(output, 0, 0, headerLength); // after the calls: so `packet` is alive for as long as its address is used
-    return isGenuine ? output : undefined;
+    return isGenuine ? bytes.subarray(0, end) : undefined;
   }
+}
+
+/** Where packets are decrypted: one place for all receivers, whose calls do not nest. */
+type Scratch = { readonly bytes: Buffer; readonly address: Address; readonly workspace: CipherWorkspace };
+
+let shared: Scratch | undefined;
+
+function sharedScratch(): Scratch {
+  if (shared === undefined) {
+    const bytes = Buffer.allocUnsafeSlow(MAX_PACKET);
+    shared = { bytes, address: addressOf(bytes), workspace: new CipherWorkspace() };
+  }
+  return shared;
 }
 
 /** One key's contexts for checking and decrypting. */
@@ -127,30 +140,44 @@ class Unprotector {
   readonly #workspace: CipherWorkspace;
   readonly #openssl: OpenSsl;
   readonly #salt: Buffer;
+  readonly #salt0: number;
+  readonly #salt1: number;
+  readonly #salt2: number;
+  /** AES-GCM below EVP, where that is to be had; else there is a cipher context. */
+  readonly #gcm: DirectGcm | undefined;
   readonly #cipher: Address;
   readonly #hmac: Address;
 
-  constructor(workspace: CipherWorkspace, keys: SrtpKeys, key: Buffer, salt: Buffer, authentication: Buffer) {
+  constructor(
+    workspace: CipherWorkspace,
+    profile: SrtpProfile,
+    key: Buffer,
+    salt: Buffer,
+    authentication: Buffer,
+    direct: boolean,
+  ) {
     this.#workspace = workspace;
     this.#openssl = workspace.openssl;
     this.#salt = Buffer.alloc(16);
     salt.copy(this.#salt);
+    this.#salt0 = this.#salt.readInt32BE(0);
+    this.#salt1 = this.#salt.readInt32BE(4);
+    this.#salt2 = this.#salt.readInt32BE(8);
     const { aes128Gcm, aes256Gcm, aes128Ctr } = workspace;
-    const isCounter = keys.profile === "AES128_CM_SHA1_80";
-    const cipher = isCounter ? aes128Ctr : keys.profile === "AEAD_AES_256_GCM" ? aes256Gcm : aes128Gcm;
-    this.#cipher = workspace.openContext(cipher, key, UNPROTECT);
+    const isCounter = profile === "AES128_CM_SHA1_80";
+    const functions = isCounter || !direct ? undefined : DirectGcm.load();
+    this.#gcm = functions === undefined ? undefined : new DirectGcm(functions, key);
+    const cipher = isCounter ? aes128Ctr : profile === "AEAD_AES_256_GCM" ? aes256Gcm : aes128Gcm;
+    this.#cipher = this.#gcm === undefined ? workspace.openContext(cipher, key, UNPROTECT) : 0;
     this.#hmac = isCounter ? workspace.openHmac(authentication) : 0;
   }
 
   /** RFC 7714 sections 8.1 and 9.1: 16 zero bits, SSRC, and three 16-bit words that make up counter and sequence number, or index. */
   setGcmIv(ssrc: number, high: number, middle: number, low: number): void {
     const { view } = this.#workspace;
-    view.setUint16(0, 0);
-    view.setUint32(2, ssrc);
-    view.setUint16(6, high);
-    view.setUint16(8, middle);
-    view.setUint16(10, low);
-    this.#mixSalt(12);
+    view.setInt32(0, this.#salt0 ^ (ssrc >>> 16));
+    view.setInt32(4, this.#salt1 ^ ((ssrc << 16) | high));
+    view.setInt32(8, this.#salt2 ^ ((middle << 16) | low));
   }
 
   /** RFC 3711 section 4.1.1: the SSRC at byte 4, the 48-bit index at byte 8. */
@@ -164,39 +191,32 @@ class Unprotector {
     this.#mixSalt(14);
   }
 
-  /** @param hasWord whether the workspace's word is additional data too, behind the header */
-  openGcm(
-    header: Address,
-    headerLength: number,
-    hasWord: boolean,
-    source: Address,
-    target: Address,
-    length: number,
-    tag: Address,
-  ): boolean {
+  /**
+   * Decrypts in place; the tag lies behind the body.
+   *
+   * @param hasWord whether the workspace's word is additional data too, behind the header
+   */
+  openGcm(header: Address, headerLength: number, hasWord: boolean, body: Address, length: number): boolean {
     const openssl = this.#openssl;
     const context = this.#cipher;
     const scratch = this.#workspace.address;
+    const word = scratch + WORD;
+    const tag = body + length;
+    if (this.#gcm !== undefined) {
+      return this.#gcm.open(scratch, header, headerLength, word, hasWord ? INDEX_LENGTH : 0, body, body, length, tag);
+    }
     return (
       openssl.EVP_CipherInit_ex(context, 0, 0, 0, scratch, -1) === 1 &&
       openssl.EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, TAG_LENGTH, tag) === 1 &&
       openssl.EVP_Cipher(context, 0, header, headerLength) >= 0 &&
-      (!hasWord || openssl.EVP_Cipher(context, 0, scratch + WORD, INDEX_LENGTH) >= 0) &&
-      openssl.EVP_Cipher(context, target, source, length) >= 0 &&
-      openssl.EVP_Cipher(context, target, 0, 0) >= 0
+      (!hasWord || openssl.EVP_Cipher(context, 0, word, INDEX_LENGTH) >= 0) &&
+      openssl.EVP_Cipher(context, body, body, length) >= 0 &&
+      openssl.EVP_Cipher(context, body, 0, 0) >= 0
     );
   }
 
   /** @param hasWord whether the workspace's word (the rollover counter) is authenticated behind the packet */
-  openCounter(
-    packet: Address,
-    authenticated: number,
-    hasWord: boolean,
-    tag: Buffer,
-    source: Address,
-    target: Address,
-    length: number,
-  ): boolean {
+  openCounter(packet: Address, authenticated: number, hasWord: boolean, tag: Buffer, body: Address, length: number): boolean {
     const openssl = this.#openssl;
     const { address, bytes } = this.#workspace;
     const isHashed =
@@ -208,12 +228,13 @@ class Unprotector {
       isHashed &&
       timingSafeEqual(bytes.subarray(TAG, TAG + tag.length), tag) &&
       openssl.EVP_CipherInit_ex(this.#cipher, 0, 0, 0, address, -1) === 1 &&
-      openssl.EVP_Cipher(this.#cipher, target, source, length) >= 0
+      openssl.EVP_Cipher(this.#cipher, body, body, length) >= 0
     );
   }
 
   close(): void {
-    this.#openssl.EVP_CIPHER_CTX_free(this.#cipher);
+    this.#gcm?.close();
+    this.#openssl.EVP_CIPHER_CTX_free(this.#cipher); // NULL is harmless
     if (this.#hmac !== 0) this.#openssl.HMAC_CTX_free(this.#hmac);
   }
 

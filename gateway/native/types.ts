@@ -59,9 +59,9 @@ export interface DtlsContext {
 
 /** Checks and decrypts what one peer sends: authentication, rollover counter and replay window (RFC 3711, RFC 7714). */
 export interface SrtpReceiver {
-  /** @returns the plain RTP packet (a view that is valid until the next call), or undefined when it is forged, replayed or too short. */
+  /** @returns the plain RTP packet (a view that is valid until the next call of any receiver), or undefined when it is forged, replayed or too short. */
   unprotectRtp(packet: Buffer): Buffer | undefined;
-  /** @returns the plain compound RTCP packet (a view that is valid until the next call), or undefined likewise. */
+  /** @returns the plain compound RTCP packet (a view that is valid until the next call of any receiver), or undefined likewise. */
   unprotectRtcp(packet: Buffer): Buffer | undefined;
   close(): void;
 }

@@ -1,8 +1,8 @@
 // UDP sockets of the gateway: one per local address beside the wildcard, so that an answer leaves from the address it was asked at.
 //
 // A socket bound to the wildcard answers from whatever address routing picks, and a browser that asked 127.0.0.1 drops that answer.
-// On Linux the sockets are made natively (only so can several share a port without leaving it open to other processes), and handed to
-// dgram, which receives and from then on owns the descriptor. Elsewhere dgram makes them, one per address and no wildcard.
+// On Linux the sockets are made and read natively: only so can several share a port without leaving it open to other processes, and
+// what many peers send be taken by one system call. Elsewhere dgram makes them, one per address and no wildcard.
 
 import { createSocket, type Socket } from "node:dgram";
 import { once } from "node:events";
@@ -26,8 +26,9 @@ import {
   SOL_SOCKET,
 } from "./libc.js";
 import { NativeUnavailable } from "./library.js";
+import type { OnDatagram } from "./receive-queue.js";
+import { NativeReceiver } from "./receiver.js";
 import { parseSocketAddress } from "./socket-address.js";
-import type { Endpoint } from "./types.js";
 
 /** `host` undefined: every address of this machine. Port 0: any free one, the same for all addresses. */
 export type UdpListen = { readonly host: string | undefined; readonly port: number };
@@ -36,14 +37,16 @@ export type LocalSocket = {
   readonly address: string;
   readonly family: "IPv4" | "IPv6";
   readonly port: number;
-  /** For sending natively; undefined where dgram made the socket. Owned by `socket`. */
+  /** For sending natively; undefined where dgram made the socket. */
   readonly fd: number | undefined;
-  readonly socket: Socket;
+  /** Where dgram made it. */
+  readonly socket: Socket | undefined;
 };
 
 export type UdpOptions = {
   readonly listen: readonly UdpListen[];
-  readonly onDatagram: (datagram: Buffer, from: Endpoint) => void;
+  /** Promises and next ticks that it starts may wait for the end of the turn. */
+  readonly onDatagram: OnDatagram;
   /** Named in the message when a port is taken. Default `rtc_server.listen`. */
   readonly directive?: string;
   /** Which families of addresses `host: undefined` means. Default `all`. */
@@ -57,10 +60,13 @@ export type UdpOptions = {
 export class UdpSockets {
   /** The index of a socket in here is the `socket` of an Endpoint. */
   readonly sockets: readonly LocalSocket[];
+  readonly #close: () => Promise<void>;
   #isClosed = false;
 
-  constructor(sockets: readonly LocalSocket[]) {
+  /** @param close closes all of them, called once */
+  constructor(sockets: readonly LocalSocket[], close: () => Promise<void>) {
     this.sockets = sockets;
+    this.#close = close;
   }
 
   /** The port of the first `listen`, with 0 resolved. */
@@ -72,32 +78,62 @@ export class UdpSockets {
   async close(): Promise<void> {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    await new Promise((resolve) => setImmediate(resolve)); // dgram sends a turn late, and the last words are the goodbyes
-    await Promise.all(this.sockets.map(({ socket }) => new Promise<void>((resolve) => socket.close(() => resolve()))));
+    await this.#close();
   }
 }
 
 /** @throws Error naming address, port and directive when a port is taken or an address is not this machine's */
 export async function openUdpSockets(options: UdpOptions): Promise<UdpSockets> {
-  const opened: LocalSocket[] = [];
-  const directive = options.directive ?? "rtc_server.listen";
   try {
     const libc = options.portable ? undefined : tryLibC();
-    for (const plan of planBinds(options)) {
-      if (libc === undefined) opened.push(...(await bindPortable(plan)));
-      else opened.push(...(await Promise.all(bindNative(libc, plan, options).map((bound) => adopt(libc, bound)))));
-    }
+    return libc === undefined ? await openPortable(options) : openNative(libc, options);
+  } catch (error) {
+    const directive = options.directive ?? "rtc_server.listen";
+    throw error instanceof BindError ? new Error(`${error.message}; set another port with ${directive}`) : error;
+  }
+}
+
+function openNative(libc: LibC, options: UdpOptions): UdpSockets {
+  const opened: Bound[] = [];
+  const receiver = new NativeReceiver(libc, options.onDatagram);
+  const close = (): void => {
+    receiver.close();
+    for (const { fd } of opened) libc.close(fd);
+  };
+  try {
+    for (const plan of planBinds(options)) opened.push(...bindNative(libc, plan, options));
+    for (const [index, { fd }] of opened.entries()) receiver.add(fd, index);
+  } catch (error) {
+    close();
+    throw error;
+  }
+  return new UdpSockets(
+    opened.map((bound) => ({ ...bound, socket: undefined })),
+    async () => close(),
+  );
+}
+
+async function openPortable(options: UdpOptions): Promise<UdpSockets> {
+  const opened: { readonly local: LocalSocket; readonly socket: Socket }[] = [];
+  try {
+    for (const plan of planBinds(options)) opened.push(...(await bindPortable(plan)));
   } catch (error) {
     for (const { socket } of opened) socket.close();
-    throw error instanceof BindError ? new Error(`${error.message}; set another port with ${directive}`) : error;
+    throw error;
   }
   for (const [index, { socket }] of opened.entries()) {
     socket.on("message", (datagram, from) =>
-      options.onDatagram(datagram, { socket: index, address: from.address, port: from.port }),
+      options.onDatagram(datagram, { socket: index, address: from.address, port: from.port }, false),
     );
     socket.on("error", () => {}); // an ICMP error of some peer; sessions notice silence by themselves
   }
-  return new UdpSockets(opened);
+  return new UdpSockets(
+    opened.map(({ local }) => local),
+    async () => {
+      await new Promise((resolve) => setImmediate(resolve)); // dgram sends a turn late, and the last words are the goodbyes
+      await Promise.all(opened.map(({ socket }) => new Promise<void>((resolve) => socket.close(() => resolve()))));
+    },
+  );
 }
 
 /** What one `listen` comes to: wildcards or an address, all on one port. */
@@ -170,7 +206,8 @@ function bindNative(libc: LibC, plan: BindPlan, options: UdpOptions): Bound[] {
           if (!(error instanceof BindError) || error.code !== "EADDRNOTAVAIL") throw error;
         }
       }
-      return bound; // `adopt` takes SO_REUSEADDR off again
+      for (const { fd } of bound) setReuse(libc, fd, 0);
+      return bound;
     } catch (error) {
       for (const { fd } of bound) libc.close(fd);
       const isUnlucky = plan.port === 0 && error instanceof BindError && error.code === "EADDRINUSE";
@@ -202,23 +239,13 @@ function bindOne(libc: LibC, address: string, port: number, reuse: boolean, opti
   return { fd, address, family, port: actual.readUInt16BE(2) };
 }
 
-/** Hands a descriptor to dgram, which closes it with the socket. */
-async function adopt(libc: LibC, bound: Bound): Promise<LocalSocket> {
-  const socket = createSocket(bound.family === "IPv4" ? "udp4" : "udp6");
-  const listening = once(socket, "listening");
-  socket.bind({ fd: bound.fd });
-  await listening;
-  setReuse(libc, bound.fd, 0); // libuv sets SO_REUSEADDR on every descriptor it is given
-  return { ...bound, socket };
-}
-
-async function bindPortable(plan: BindPlan): Promise<LocalSocket[]> {
+async function bindPortable(plan: BindPlan): Promise<{ local: LocalSocket; socket: Socket }[]> {
   const addresses: string[] = [];
   for (const host of plan.hosts) {
     if (WILDCARDS.has(host)) addresses.push(...localAddresses(new Set([host === "::" ? "IPv6" : "IPv4"])));
     else addresses.push(host);
   }
-  const opened: LocalSocket[] = [];
+  const opened: { local: LocalSocket; socket: Socket }[] = [];
   let port = plan.port;
   for (const address of addresses) {
     const family = address.includes(":") ? "IPv6" : "IPv4";
@@ -236,7 +263,7 @@ async function bindPortable(plan: BindPlan): Promise<LocalSocket[]> {
     }
     port = socket.address().port;
     growBuffers(socket, plan.bufferSize);
-    opened.push({ address, family, port, fd: undefined, socket });
+    opened.push({ local: { address, family, port, fd: undefined, socket }, socket });
   }
   return opened;
 }

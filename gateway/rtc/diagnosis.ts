@@ -59,7 +59,7 @@ export type SessionFacts = {
   readonly codecs: string;
   readonly candidates: readonly Candidate[];
   /** Ports that our own sockets have, for candidates that name another. */
-  readonly ownPorts: { readonly udp: number; readonly tcp: number | undefined };
+  readonly ownPorts: { readonly udp: readonly number[]; readonly tcp: readonly number[] };
   /** Times when the media side saw its first packet and report. */
   readonly mediaAt: number | undefined;
   readonly reportAt: number | undefined;
@@ -299,9 +299,9 @@ function notHeard(facts: SessionFacts): Finding {
     ["UDP", udp, ownPorts.udp],
     ["TCP", tcp, ownPorts.tcp],
   ] as const) {
-    const other = announced.find((port) => port !== own);
-    if (other !== undefined && own !== undefined)
-      advice.push(`${transport} ${other} must be forwarded to the gateway's own ${transport} ${own}.`);
+    const other = announced.find((port) => !own.includes(port));
+    if (other !== undefined && own.length > 0)
+      advice.push(`${transport} ${other} must be forwarded to the gateway's own ${transport} ${own[0]}.`);
   }
   if (candidates.length > 0 && !isPublicOrNamed) advice.push(`Behind NAT or in a container it is not: ${name}`);
   if (udp.length > 0 && tcp.length === 0) {

@@ -87,7 +87,12 @@ export class PortableEgress implements StreamingEgress {
     for (const { datagram, remote } of queue) {
       const local = this.#sockets.sockets[remote.socket];
       const family = isIP(remote.address) === 6 ? "IPv6" : "IPv4";
-      if (local?.family !== family || isIP(remote.address) === 0 || !(remote.port >= 1 && remote.port <= 0xffff)) {
+      if (
+        local?.socket === undefined ||
+        local.family !== family ||
+        isIP(remote.address) === 0 ||
+        !(remote.port >= 1 && remote.port <= 0xffff)
+      ) {
         this.#finish(datagram.length, false);
         continue;
       }

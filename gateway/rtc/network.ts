@@ -8,7 +8,11 @@ import type { Egress } from "./egress.js";
 export type NetworkOptions = {
   readonly listen: readonly { readonly host: string | undefined; readonly port: number }[];
   readonly family: "ipv4" | "ipv6" | "all";
-  readonly onDatagram: (datagram: Buffer, from: Endpoint) => void;
+  /**
+   * @param datagram valid until the call returns
+   * @param more another one follows at once: what is done once per turn can wait for it. Default false
+   */
+  readonly onDatagram: (datagram: Buffer, from: Endpoint, more?: boolean) => void;
   /** Serve TCP too: where to listen, which may be nowhere when all connections come by `accept`. */
   readonly tcp?: {
     readonly listen: readonly { readonly host: string | undefined; readonly port: number }[];

@@ -2,6 +2,7 @@
 // the publisher's sources use; packets of padding leave no hole, lost packets do.
 
 import type { PacketLane, Publication } from "../hub/types.js";
+import { H264ParameterSets } from "../rtp/h264-parameter-sets.js";
 import { isDiscardablePacket, keyFramePart } from "../rtp/key-frame.js";
 import { type MediaKind, MediaPacket, type RtpTrack } from "../rtp/packet.js";
 import type { ReceivedPacket } from "../rtp/received-packet.js";
@@ -52,6 +53,7 @@ export class PublisherLane {
       track.skip(packet.sequenceNumber); // padding
       return;
     }
+    track.parameterSets?.see(packet.payload);
     const part = kind === "video" ? keyFramePart(track.codec, packet.payload) : "none";
     if (part !== "none") this.#options.onKeyFrame();
     if (track.state === "waiting") {
@@ -62,10 +64,14 @@ export class PublisherLane {
       }
       track.state = "live";
     }
-    const startsKeyFrame = part !== "none" && track.startsKeyFrame(part, packet.timestamp);
+    const sets = part === "none" ? undefined : track.setsMissing(part, packet.timestamp);
+    const startsKeyFrame = sets === undefined && part !== "none" && track.startsKeyFrame(part, packet.timestamp);
     const isDiscardable = kind === "video" && isDiscardablePacket(track.codec, packet.payload);
-    const number = track.numberOf(packet.sequenceNumber);
     const timestamp = track.timestampOf(packet.timestamp);
+    if (sets !== undefined) {
+      this.#batch.push(new MediaPacket(kind, track.insert(packet.sequenceNumber), timestamp, false, true, false, sets));
+    }
+    const number = track.numberOf(packet.sequenceNumber);
     this.#batch.push(new MediaPacket(kind, number, timestamp, packet.marker, startsKeyFrame, isDiscardable, packet.payload));
     if (kind === "audio" || packet.marker || this.#batch.length >= MAX_BATCH) this.flush();
   }
@@ -146,8 +152,11 @@ class LaneTrack {
   #lastNumber = 0;
   #timestampOffset = 0;
   #keyFrameTimestamp = Number.NEGATIVE_INFINITY;
+  /** Of H.264. */
+  readonly parameterSets: H264ParameterSets | undefined;
 
   constructor(track: RtpTrack) {
+    this.parameterSets = track.codec === "h264" ? new H264ParameterSets(track.formatParameters) : undefined;
     this.kind = track.kind;
     this.codec = track.codec;
     this.#clockRate = track.clockRate;
@@ -181,6 +190,21 @@ class LaneTrack {
     if (step > MAX_HOLE) this.#numberOffset -= step - MAX_HOLE;
     this.#lastNumber = sequenceNumber;
     return sequenceNumber + this.#numberOffset;
+  }
+
+  /** A packet of our own goes before this one. @returns its number */
+  insert(before: number): number {
+    const number = this.numberOf(before);
+    this.#numberOffset += 1;
+    return number;
+  }
+
+  /** The parameter sets that a key frame needs and does not bring along, to be put before it. */
+  setsMissing(part: "key" | "parameter-sets", timestamp: number): Buffer | undefined {
+    if (part === "parameter-sets" || timestamp === this.#keyFrameTimestamp) return undefined;
+    const sets = this.parameterSets?.aggregate();
+    if (sets !== undefined) this.#keyFrameTimestamp = timestamp;
+    return sets;
   }
 
   /** The lane's RTP time for one of the source's. */

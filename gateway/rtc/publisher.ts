@@ -8,14 +8,17 @@ import { KeyFrameRequester } from "../rtp/key-frame-requester.js";
 import type { MediaKind, RtpTrack } from "../rtp/packet.js";
 import { RtpReceiver } from "../rtp/receiver.js";
 import {
+  ntpMiddle,
   ReportBlock,
   RtcpReader,
   RtcpType,
+  readDelaySinceReference,
   readSenderInfo,
   writeFir,
   writeNack,
   writePli,
   writeReceiverReport,
+  writeReferenceTime,
   writeRemb,
   writeSourceDescription,
 } from "../rtp/rtcp.js";
@@ -46,6 +49,7 @@ export class Publisher implements MediaSide {
   readonly #ssrc: number;
   readonly #keyFrames: KeyFrameRequester;
   readonly #hasTransportCc: boolean;
+  readonly #wantsRoundTrip: boolean;
   readonly #bitrateLimit: BitrateLimit | undefined;
   /** By SSRC; filled as sources appear. */
   readonly #sources = new Map<number, Source>();
@@ -63,6 +67,10 @@ export class Publisher implements MediaSide {
   #bytes = 0;
   #unknown = 0;
   #loss = 0;
+  /** The reference times sent last (RFC 3611 section 4.4), and when: their echoes give the round trip. */
+  readonly #references: { readonly referenceTime: number; readonly sentAt: number }[] = [];
+  /** Milliseconds by those echoes, 0 while there is none. */
+  #roundTrip = 0;
   #bitrate = 0;
   #bitrateBytes = 0;
   #bitrateSince = 0;
@@ -75,6 +83,7 @@ export class Publisher implements MediaSide {
     this.#ssrc = random() >>> 0 || 1;
     const negotiated = [audio, video].filter((track) => track !== undefined);
     this.#hasTransportCc = negotiated.some((track) => track.feedback.transportCc && track.extensions.transportCc !== 0);
+    this.#wantsRoundTrip = negotiated.some((track) => track.wantsReceiverRtt);
     this.#bitrateLimit = this.#hasTransportCc || video === undefined ? undefined : new BitrateLimit();
     this.#keyFrames = new KeyFrameRequester(() => this.#sendKeyFrameRequest());
     this.#lane = new PublisherLane({
@@ -124,6 +133,9 @@ export class Publisher implements MediaSide {
       track.receiver?.receiveRetransmission(now, header);
     }
     this.#flushDue = this.#lane.pending === 0 ? Number.POSITIVE_INFINITY : Math.min(this.#flushDue, now + FLUSH_AFTER);
+    // What is due soon needs no turn of the event loop of its own.
+    if (now >= this.#feedbackDue - EARLY) this.#sendTransportFeedback();
+    if (now >= this.#reportDue - EARLY) this.#sendReport(now);
   }
 
   rtcp(now: number, compound: Buffer): void {
@@ -132,6 +144,7 @@ export class Publisher implements MediaSide {
     while (READER.next()) {
       if (READER.packetType === RtcpType.senderReport) this.#readSenderReport(now);
       else if (READER.packetType === RtcpType.bye) this.#readBye();
+      else if (READER.packetType === RtcpType.extendedReport) this.#readRoundTrip(now);
     }
   }
 
@@ -172,7 +185,7 @@ export class Publisher implements MediaSide {
     const repaired = (video?.statistics.repaired ?? 0) + (audio?.statistics.repaired ?? 0);
     const isMeasured = repaired > 0;
     return {
-      rtt_ms: isMeasured ? Math.round((video ?? audio)?.roundTrip ?? 0) : 0,
+      rtt_ms: Math.round(this.#roundTrip !== 0 ? this.#roundTrip : isMeasured ? ((video ?? audio)?.roundTrip ?? 0) : 0),
       loss: this.#loss,
       nacks: (video?.nacked ?? 0) + (audio?.nacked ?? 0),
       plis: this.#keyFrames.sent,
@@ -230,6 +243,7 @@ export class Publisher implements MediaSide {
     return new RtpReceiver({
       ssrc,
       clockRate: ids.clockRate,
+      ...(ids.kind === "audio" && { chunkSize: AUDIO_CHUNK }),
       repair: !ids.feedback.nack ? "none" : ids.rtxPayloadType === -1 ? "nack" : "rtx",
       onPacket: (packet) => this.#lane.write(ids.kind, packet),
       onNack: (sequenceNumbers) => this.#sendNack(ssrc, sequenceNumbers),
@@ -260,6 +274,17 @@ export class Publisher implements MediaSide {
     // small behind them) would put sound and picture apart by up to one: when they arrived tells more.
     if (bytes.readUInt32BE(start + 12) < SMALLEST_FRACTION) return;
     this.#lane.report(source.track.ids.kind, info.wallTime, unwrapTimestamp(info.rtpTimestamp, receiver.timestamp));
+  }
+
+  #readRoundTrip(now: number): void {
+    const echo = readDelaySinceReference(READER, this.#ssrc);
+    const sent = echo && this.#references.find(({ referenceTime }) => referenceTime === echo.referenceTime);
+    if (echo === undefined || sent === undefined) return;
+    const roundTrip = now - sent.sentAt - (echo.delay * 1000) / 0x10000;
+    if (roundTrip < -1 || roundTrip > MAX_ROUND_TRIP) return;
+    const sample = Math.max(1, roundTrip);
+    this.#roundTrip = this.#roundTrip === 0 ? sample : this.#roundTrip * 0.75 + sample * 0.25;
+    for (const track of [this.#audio, this.#video]) track?.receiver?.setRoundTrip(sample);
   }
 
   /** A source that says goodbye may be followed by another at once. */
@@ -319,7 +344,16 @@ export class Publisher implements MediaSide {
       this.#bitrateLimit.update(this.#loss, this.#bitrate);
       end = writeRemb(SCRATCH, end, this.#ssrc, this.#bitrateLimit.bitrate, [media]);
     }
+    if (this.#wantsRoundTrip) end = this.#writeReference(now, end);
     this.#send(end);
+  }
+
+  #writeReference(now: number, at: number): number {
+    const { stream } = this.#options.publication;
+    const wallTime = stream.wallTimeOf(stream.now());
+    this.#references.push({ referenceTime: ntpMiddle(wallTime), sentAt: now });
+    if (this.#references.length > MAX_REFERENCES) this.#references.shift();
+    return writeReferenceTime(SCRATCH, at, this.#ssrc, wallTime);
   }
 
   /** Every compound begins with a report (RFC 3550 section 6.1), if need be an empty one. @returns the offset behind it */
@@ -353,11 +387,15 @@ function rtpTrackOf(ids: NegotiatedTrack): RtpTrack {
 
 const READER = new RtcpReader(); // calls do not nest
 const SCRATCH = Buffer.alloc(8 + Math.max(MAX_TWCC_FEEDBACK, 1200));
-const FIRST_REPORT = 300; // ms
-const REPORT_INTERVAL = 1_000; // ms
-const FEEDBACK_INTERVAL = 80; // ms: a sender's estimator wants 50 to 250
+const FIRST_REPORT = 320; // ms
+const REPORT_INTERVAL = 1_020; // ms
+const FEEDBACK_INTERVAL = 100; // ms: a sender's estimator wants 50 to 250
+const EARLY = 25; // ms: with sound every 20 ms a packet comes in that time
+const AUDIO_CHUNK = 4096; // bytes: half a second
 const FLUSH_AFTER = 3; // ms that packets of an unfinished picture wait for each other
 const SOURCE_SILENCE = 250; // ms after which another source of the same track is taken
 const SMALLEST_FRACTION = 2 ** 32 / 100; // of an NTP second: of good reports one in a hundred is left out
 const MAX_SOURCES = 16;
+const MAX_REFERENCES = 8; // echoes come with the publisher's next report
+const MAX_ROUND_TRIP = 10_000; // ms; more is a made-up echo
 const MAX_NACK_NUMBERS = 250; // each may need four bytes

@@ -5,7 +5,7 @@
 import { randomBytes, randomInt } from "node:crypto";
 import type { Socket } from "node:net";
 
-import { type Config, vhostFor } from "../config/config.js";
+import { type Config, type ListenAddress, vhostFor } from "../config/config.js";
 import type { Clock } from "../hub/clock.js";
 import { displayName, shownId } from "../hub/names.js";
 import type { Hub, PacketLane, Peer, Play, Publication, Source, StreamName } from "../hub/types.js";
@@ -130,7 +130,7 @@ export class RtcServer implements SessionOwner {
     this.#network = await this.#options.machine.openNetwork({
       listen: rtcServer.listen,
       family: rtcServer.ipFamily,
-      onDatagram: (datagram, from) => this.#table.receive(datagram, from),
+      onDatagram: (datagram, from, more) => this.#table.receive(datagram, from, more),
       ...(rtcServer.tcp.enabled && {
         tcp: {
           listen: this.#options.tcpListen ?? rtcServer.tcp.listen,
@@ -206,7 +206,13 @@ export class RtcServer implements SessionOwner {
   #diagnose(session: RtcSession, attachment: Attachment): Diagnosis {
     const { role, codecs, candidates } = attachment;
     const isLive = attachment.role !== "viewer" || attachment.play.stream.state === "live";
-    const ownPorts = { udp: this.port, tcp: undefined };
+    const { listen, tcp } = this.#config.rtcServer;
+    const portsOf = (addresses: readonly ListenAddress[], first: number): number[] =>
+      addresses.map(({ port }) => (port === 0 ? first : port));
+    const ownPorts = {
+      udp: portsOf(listen, this.port),
+      tcp: this.tcpPort === undefined ? [] : [this.tcpPort, ...portsOf(tcp.listen, this.tcpPort)],
+    };
     return session.diagnose(this.#clock.now(), { role, codecs, candidates, isLive, ownPorts });
   }
 

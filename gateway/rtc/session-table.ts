@@ -19,6 +19,10 @@ export class SessionTable {
   readonly #timers = new TimerQueue<RtcSession>();
   #wakeAt = Number.POSITIVE_INFINITY;
   #wake: TimerHandle | undefined;
+  /** The time of the datagrams in hand, and whom they were for. */
+  #turn: number | undefined;
+  readonly #touched: RtcSession[] = [];
+  #isClosed = false;
 
   /** @param onWork called after sessions have run: something may wait to be sent */
   constructor(clock: Clock, onWork: () => void) {
@@ -50,6 +54,7 @@ export class SessionTable {
     this.#byId.set(session.id, session);
     for (const fragment of session.localFragments) this.#byFragment.set(fragment, session);
     this.#schedule(session);
+    this.#arm();
   }
 
   /** The session has restarted ICE: checks by its new user name are its own too. */
@@ -94,16 +99,39 @@ export class SessionTable {
     this.#byAddress.get(endpoint.address)?.get(portKey(endpoint))?.addressEnded(endpoint);
   }
 
-  receive(datagram: Buffer, from: Endpoint): void {
+  /**
+   * @param datagram valid until the call returns
+   * @param more another one follows at once. What a turn's datagrams lead to is done after the last of them, all at one time.
+   */
+  receive(datagram: Buffer, from: Endpoint, more = false): void {
+    if (this.#turn === undefined) this.#turn = this.#clock.now();
     const session = isStun(datagram)
       ? this.#byFragment.get(usernameFragmentOf(datagram) ?? "")
       : this.#byAddress.get(from.address)?.get(portKey(from));
     if (session === undefined) {
       this.strayDatagrams++;
-      return;
+    } else {
+      if (!session.isTouched) {
+        session.isTouched = true;
+        this.#touched.push(session);
+      }
+      session.receive(this.#turn, datagram, from);
     }
-    session.receive(this.#clock.now(), datagram, from);
-    this.#schedule(session);
+    if (!more) this.#endTurn(this.#turn);
+  }
+
+  #endTurn(now: number): void {
+    this.#turn = undefined;
+    const touched = this.#touched;
+    if (touched.length === 0) return;
+    for (let index = 0; index < touched.length; index++) {
+      const session = touched[index] as RtcSession;
+      session.isTouched = false;
+      this.#schedule(session);
+    }
+    touched.length = 0;
+    this.#runDue(now); // what is due now anyway needs no wake-up of its own
+    this.#arm();
     this.#onWork();
   }
 
@@ -111,41 +139,46 @@ export class SessionTable {
   touch(session: RtcSession): void {
     if (session.isClosed()) return;
     this.#schedule(session);
+    this.#arm();
     this.#onWork();
   }
 
   /** Wakes nobody any more. */
   close(): void {
+    this.#isClosed = true;
     this.#wake?.cancel();
-    this.#wakeAt = Number.NEGATIVE_INFINITY;
   }
 
   #schedule(session: RtcSession): void {
     const due = session.nextTimeout();
-    if (due === session.due) return;
-    this.#timers.set(session, due);
-    this.#arm();
+    if (due !== session.due) this.#timers.set(session, due);
   }
 
-  /** One timer for all, set anew when somebody is due before it. */
+  /** One timer for all. One that would fire for nobody is set anew: a turn of the event loop costs more than that. */
   #arm(): void {
     const due = this.#timers.first?.due ?? Number.POSITIVE_INFINITY;
-    if (due >= this.#wakeAt) return;
+    if (due === this.#wakeAt || this.#isClosed) return;
+    const now = this.#clock.now();
+    if (due > this.#wakeAt && this.#wakeAt > now + IMMINENT) return;
     this.#wake?.cancel();
     this.#wakeAt = due;
-    this.#wake = this.#clock.after(Math.max(0, due - this.#clock.now()), () => this.#onTimer());
+    this.#wake = due === Number.POSITIVE_INFINITY ? undefined : this.#clock.after(Math.max(0, due - now), () => this.#onTimer());
   }
 
   #onTimer(): void {
     this.#wakeAt = Number.POSITIVE_INFINITY;
-    const now = this.#clock.now();
+    this.#wake = undefined;
+    this.#runDue(this.#clock.now());
+    this.#arm();
+    this.#onWork();
+  }
+
+  #runDue(now: number): void {
     for (let session = this.#timers.first; session !== undefined && session.due <= now; session = this.#timers.first) {
       session.onTimeout(now);
       // A session that closed has left the queue; one that forgot what was due must not keep us here.
       if (!session.isClosed()) this.#timers.set(session, Math.max(session.nextTimeout(), now + MIN_WAIT));
     }
-    this.#arm();
-    this.#onWork();
   }
 }
 
@@ -155,3 +188,4 @@ function portKey(endpoint: Endpoint): number {
 }
 
 const MIN_WAIT = 1; // ms
+const IMMINENT = 20; // ms: a timer that fires later than this may be put off in time yet

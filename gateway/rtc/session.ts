@@ -75,6 +75,8 @@ export class RtcSession {
   /** For the server's timer queue: when it will be woken, and its place there. */
   due = Number.POSITIVE_INFINITY;
   slot = -1;
+  /** For the session table: something has come for it in this turn. */
+  isTouched = false;
 
   readonly #options: SessionOptions;
   /** Made when the peer has shown itself: sessions that never connect then cost little. */

@@ -43,7 +43,7 @@ export const systemMachine: RtcMachine = {
     return { port: sockets.port, egress, tcp, localAddress, close };
   },
   createDtls: (ecdsa) => createDtlsContext({ ecdsa }),
-  createReceiver: createSrtpReceiver,
+  createReceiver: (keys) => createSrtpReceiver(keys),
   interfaceAddresses() {
     const addresses: string[] = [];
     for (const list of Object.values(networkInterfaces())) {

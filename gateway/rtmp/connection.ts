@@ -221,7 +221,7 @@ export class RtmpConnection implements RtmpSessionOwner, Source {
       return;
     }
     this.#publication = publication;
-    const isWatched = (): boolean => publication.stream.frames.viewerCount > 0;
+    const isWatched = (): boolean => publication.stream.frames.isAwaited;
     this.#reader = new RestingReader(readingSideOf(this.#socket), this.#options.clock, isWatched);
     this.#startedAt = this.#options.clock.now();
     this.#frameCount = 0;

@@ -1,8 +1,6 @@
 // Reads a publisher that nobody watches seven times a second instead of at every packet. A turn of the event loop costs far more
 // than the packet it is for, and while there is no viewer nobody can tell the difference.
 
-import type { Socket } from "node:net";
-
 import type { Clock, TimerHandle } from "../hub/clock.js";
 
 /** Milliseconds between two readings: what a first viewer may have to wait for live frames, beyond the cached group. */
@@ -27,7 +25,7 @@ export type ReadingSide = {
  * Stops and starts reading at the socket's handle. `Socket.pause` would not do: a paused stream goes on reading, a wake-up for each
  * packet, until its own buffer is full, and hands that out again in the small pieces it came in. A Node without such a handle reads on.
  */
-export function readingSideOf(socket: Socket): ReadingSide {
+export function readingSideOf(socket: object): ReadingSide {
   const call = (name: "readStop" | "readStart"): void => {
     const handle: unknown = Reflect.get(socket, "_handle"); // null once the socket is destroyed
     if (typeof handle !== "object" || handle === null) return;

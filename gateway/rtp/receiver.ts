@@ -2,6 +2,7 @@
 
 import type { RtpHeader } from "./header.js";
 import { NackGenerator } from "./nack-generator.js";
+import { PayloadStore } from "./payload-store.js";
 import { ReceiveLog } from "./receive-log.js";
 import { ReceivedPacket } from "./received-packet.js";
 import { RedundantBlocks } from "./redundancy.js";
@@ -17,6 +18,8 @@ export type RtpReceiverOptions = {
    * numbering (`nack`), or not at all.
    */
   readonly repair: "rtx" | "nack" | "none";
+  /** Bytes of memory that payloads share. Default 32 KiB: half a second of video. */
+  readonly chunkSize?: number;
   /** Packets in order. Must not throw. */
   readonly onPacket: (packet: ReceivedPacket) => void;
   /** Numbers (unwrapped, ascending) to ask for again; valid during the call only. */
@@ -43,6 +46,7 @@ export class RtpReceiver {
   readonly #log: ReceiveLog;
   readonly #reorder = new ReorderWindow();
   readonly #nacks = new NackGenerator();
+  readonly #payloads: PayloadStore;
   readonly #due: number[] = [];
   readonly #blocks = new RedundantBlocks();
   #timestamp = -1;
@@ -53,6 +57,7 @@ export class RtpReceiver {
     this.ssrc = options.ssrc;
     this.#options = options;
     this.#log = new ReceiveLog(options.clockRate);
+    this.#payloads = new PayloadStore(options.chunkSize ?? CHUNK_SIZE);
   }
 
   /** Packets that never came, and those that came by retransmission only. */
@@ -206,7 +211,7 @@ export class RtpReceiver {
 
   #deliver(now: number, number: number, timestamp: number, marker: boolean, payload: Buffer, path: "direct" | "repaired"): void {
     if (number < this.#reorder.next) return; // given up before
-    const copy = Buffer.from(payload); // the bytes are the caller's
+    const copy = this.#payloads.copy(payload, 0, payload.length); // the bytes are the caller's
     this.#reorder.push(now, new ReceivedPacket(number, timestamp, marker, copy, now, path));
     this.#release();
     if (this.#reorder.held > 0) this.#giveUp(now);
@@ -255,6 +260,7 @@ export class RtpReceiver {
   }
 }
 
+const CHUNK_SIZE = 32 * 1024;
 const REORDER_PATIENCE = 30; // ms for tracks without repair: what a network reorders comes within that
 const MIN_PATIENCE = 150; // ms
 const MAX_PATIENCE = 500; // ms: after that a key frame is the quicker way

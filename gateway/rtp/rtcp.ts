@@ -294,6 +294,31 @@ export function writeDelaySinceReference(
   return out.writeUInt32BE(delay >>> 0, at);
 }
 
+/**
+ * Reads the answer to a reference time that this source sent (RFC 3611 section 4.5).
+ *
+ * @param ssrc ours
+ * @returns the reference time, and the delay since it came in 1/65536 s; undefined when there is none for us
+ */
+export function readDelaySinceReference(
+  reader: RtcpReader,
+  ssrc: number,
+): { readonly referenceTime: number; readonly delay: number } | undefined {
+  const { bytes, end } = reader;
+  for (let at = reader.start + 8; at + 4 <= end; ) {
+    const blockEnd = at + 4 + bytes.readUInt16BE(at + 2) * 4;
+    if (blockEnd > end) return undefined;
+    if (bytes[at] === XR_DELAY_SINCE_REFERENCE) {
+      for (let entry = at + 4; entry + 12 <= blockEnd; entry += 12) {
+        if (bytes.readUInt32BE(entry) !== ssrc) continue;
+        return { referenceTime: bytes.readUInt32BE(entry + 4), delay: bytes.readUInt32BE(entry + 8) };
+      }
+    }
+    at = blockEnd;
+  }
+  return undefined;
+}
+
 /** The middle 32 bits of a wall time's NTP form: what LSR echoes. */
 export function ntpMiddle(wallTime: number): number {
   const seconds = Math.floor(wallTime / 1000);

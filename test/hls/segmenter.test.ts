@@ -16,6 +16,7 @@ function setUp(options: Partial<SegmenterOptions> = {}) {
   const parts: { segment: Segment; part: Part }[] = [];
   const segments: Segment[] = [];
   const troubles: (string | undefined)[] = [];
+  const due: number[] = [];
   const createPackager = (_format: unknown, tracks: SegmentTracks): Packager => ({
     format: "fmp4",
     contentType: "video/mp4",
@@ -34,11 +35,12 @@ function setUp(options: Partial<SegmenterOptions> = {}) {
     output: {
       onPart: (segment, part) => parts.push({ segment, part }),
       onSegment: (segment) => segments.push(segment),
+      onDue: () => due.push(segments.length),
       onTrouble: (reason) => troubles.push(reason),
     },
     ...options,
   });
-  return { segmenter, written, parts, segments, troubles };
+  return { segmenter, written, parts, segments, troubles, due };
 }
 
 /** Pictures of 40 ms from one time to another, key frames at multiples of `gop` ms, with sound between them. */
@@ -80,11 +82,12 @@ test("a key frame a little early by the rounding of stamps ends the segment all 
   assert.deepEqual(durations(segments), [2_000, 2_000, 2_000, 2_000]);
 });
 
-test("long groups of pictures make long segments", () => {
-  const { segmenter, segments } = setUp();
+test("long groups of pictures make long segments, and a key frame is asked for when one would do", () => {
+  const { segmenter, segments, due } = setUp({ expects: () => "no" });
   segmenter.write(configFrame("video"));
   play(segmenter, 0, 25_000, { gop: 8_000 });
   assert.deepEqual(durations(segments), [8_000, 8_000, 8_000]);
+  assert.equal(due.filter((segment) => segment === 0).length, 7); // from 1.96 s on, each second
 });
 
 test("without key frames a segment is cut at 20 s, and says that it does not begin with one", () => {

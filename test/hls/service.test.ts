@@ -138,6 +138,18 @@ test("a viewer is counted once, is asked about once, and ends when it stops aski
   assert.match(world.log.at(-1) ?? "", /^hls play ended .*the player stopped asking/);
 });
 
+test("a stream that is only packaged is not watched, so that its publisher is read at leisure", async () => {
+  const world = new HlsWorld();
+  const publisher = await world.publish();
+  publisher.run(5_000);
+  const { frames } = publisher.publication.stream;
+  assert.deepEqual([frames.viewerCount, frames.isAwaited], [1, false]);
+  await new Viewer(world).open();
+  assert.equal(frames.isAwaited, true);
+  publisher.run(60_000);
+  assert.equal(frames.isAwaited, false);
+});
+
 test("players that ask for files alone are told apart by address and program", async () => {
   const world = new HlsWorld();
   (await world.publish()).run(5_000);

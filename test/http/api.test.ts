@@ -210,8 +210,7 @@ test("picture size of a WebRTC publisher, from its key frame", async () => {
   const track = { kind: "video", codec: "h264", clockRate: 90_000, formatParameters: "" };
   const packets = {
     track: (kind: string) => (kind === "video" ? track : undefined),
-    keyFrameStart: 7,
-    find: (_kind: string, number: number) => (number === 7 ? { payload: key } : undefined),
+    keyFrameHead: { payload: key },
   };
   const one = stream("one", { sourceLane: "packets", frames: {}, packets });
   const { streams } = (await (await makeApp([one], [])).inject({ url: "/api/v1/streams" })).json<{

@@ -12,12 +12,15 @@ function frameLane(maxFrames = 100): LiveFrameLane {
   return new LiveFrameLane(maxFrames, () => {});
 }
 
-function packetLane(options: { now?: () => number; asked?: string[] } = {}): LivePacketLane {
+function packetLane(
+  options: { now?: () => number; asked?: string[]; keyFrames?: "on-request" | "at-intervals" } = {},
+): LivePacketLane {
   return new LivePacketLane({
     epoch: 5000,
     now: options.now ?? (() => 0),
     onDemand: () => {},
     askForKeyFrame: (reason) => options.asked?.push(reason),
+    keyFrames: () => options.keyFrames ?? "at-intervals",
   });
 }
 
@@ -61,6 +64,20 @@ test("passes on a configuration only when it says something new, and drops pictu
   assert.deepEqual(lane.backlog, []);
 });
 
+test("is awaited while a sink is there that is not patient", () => {
+  const lane = frameLane();
+  assert.equal(lane.isAwaited, false);
+  const patient = { write: () => {}, close: () => {}, isPatient: true };
+  lane.add(patient);
+  assert.equal(lane.isAwaited, false);
+  const viewer = new Collector<Frame>();
+  lane.add(viewer);
+  assert.equal(lane.isAwaited, true);
+  lane.remove(viewer);
+  patient.isPatient = false;
+  assert.equal(lane.isAwaited, true);
+});
+
 test("lets a sink leave from within its own write", () => {
   const lane = frameLane();
   const other = new Collector<Frame>();
@@ -74,7 +91,7 @@ test("lets a sink leave from within its own write", () => {
 });
 
 test("finds packets again until the history has gone round", () => {
-  const history = new PacketHistory(512);
+  const history = new PacketHistory("video", 512);
   const first = 2 ** 32 - 100; // unwrapped numbers pass every power of two
   for (let i = 0; i < 600; i++) history.add(mediaPacket(first + i));
   assert.equal(history.find(first + 87), undefined);
@@ -170,6 +187,43 @@ test("forgets the group before the newest key frame after a while, not at once",
   assert.equal(lane.find("video", 999), undefined);
   assert.equal(lane.keyFrameStart, 1_000);
 });
+
+for (const answers of [true, false]) {
+  const source = answers ? "has made a key frame on request" : "may make key frames on request";
+  test(`of a long group by a source that ${source} only what may be asked for again is kept`, () => {
+    let now = 0;
+    const lane = packetLane({ now: () => now, keyFrames: "on-request" });
+    const kept = (): number => {
+      const next = lane.nextSequenceNumber("video");
+      let number = next;
+      while (number > 0 && lane.find("video", number - 1) !== undefined) number--;
+      return next - number;
+    };
+    const run = (seconds: number): void => {
+      for (const end = now + seconds * 1000; now < end; now += 40) lane.write([mediaPacket(lane.nextSequenceNumber("video"))]);
+    };
+    lane.write([mediaPacket(0, { key: true })]);
+    run(2);
+    if (answers) lane.requestKeyFrame("a viewer has joined");
+    now += 200;
+    lane.write([mediaPacket(lane.nextSequenceNumber("video"), { key: true })]);
+    const start = lane.nextSequenceNumber("video") - 1;
+    run(answers ? 4.9 : 19.9);
+    assert.equal(lane.keyFrameStart, start, "it may still be what a viewer starts with");
+    run(10);
+    assert.equal(lane.keyFrameStart, undefined);
+    for (let second = 0; second < 20; second++) {
+      assert.ok(kept() >= 75 && kept() <= 151, `${kept()} packets, 25 a second`);
+      run(1);
+    }
+    assert.equal(lane.keyFrameHead?.sequenceNumber, start, "what the pictures are like is still known");
+    lane.write([mediaPacket(lane.nextSequenceNumber("video"), { key: true })]);
+    run(4);
+    assert.ok(lane.keyFrameStart !== undefined && lane.keyFrameStart > start);
+    lane.reset();
+    assert.equal(lane.keyFrameHead, undefined);
+  });
+}
 
 test("forgets what a publisher announced when the next one begins, but not what viewers were promised", () => {
   const lane = packetLane();

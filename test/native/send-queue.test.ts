@@ -31,6 +31,8 @@ class FakeKernel {
       close: unused,
       sendmmsg: (_fd, messages, count) => this.#send(messages, count),
       send: unused,
+      recvmmsg: unused,
+      watch: () => ({ start: unused, stop: unused, close: unused }),
       errorName: () => this.#error,
     };
   }

@@ -159,31 +159,38 @@ for (const profile of PROFILES) {
     workspace.close();
   });
 
-  test(`${profile}: forged, cut and replayed packets are dropped, each only once let through`, () => {
-    const keys = keysOf(profile);
-    const sender = new PortableSrtpSender(keys);
-    const receiver = createSrtpReceiver(keys);
-    const rtp = sender.protectRtp(header(7, 1), Buffer.from("payload"), 0);
-    const rtcp = sender.protectRtcp(hex("80c90001 00000001"));
-    for (const [packet, unprotect] of [
-      [rtp, receiver.unprotectRtp],
-      [rtcp, receiver.unprotectRtcp],
-    ] as const) {
-      const open = unprotect.bind(receiver);
-      for (let length = 0; length < packet.length; length++) assert.equal(open(packet.subarray(0, length)), undefined);
-      for (let bit = 0; bit < packet.length * 8; bit++) {
-        const forged = Buffer.from(packet);
-        forged[bit >> 3] = (forged[bit >> 3] ?? 0) ^ (1 << (bit & 7));
-        assert.equal(open(forged), undefined, `bit ${bit}`);
+  for (const direct of profile === "AES128_CM_SHA1_80" ? [false] : [true, false]) {
+    test(`${profile}${direct ? "" : " by EVP"}: forged, cut and replayed packets are dropped, each only once let through`, () => {
+      const keys = keysOf(profile);
+      const sender = new PortableSrtpSender(keys);
+      const receiver = createSrtpReceiver(keys, { direct });
+      const rtp = sender.protectRtp(header(7, 1), Buffer.from("payload"), 0);
+      const rtcp = sender.protectRtcp(hex("80c90001 00000001"));
+      for (const [packet, unprotect] of [
+        [rtp, receiver.unprotectRtp],
+        [rtcp, receiver.unprotectRtcp],
+      ] as const) {
+        const open = unprotect.bind(receiver);
+        for (let length = 0; length < packet.length; length++) assert.equal(open(packet.subarray(0, length)), undefined);
+        for (let bit = 0; bit < packet.length * 8; bit++) {
+          const forged = Buffer.from(packet);
+          forged[bit >> 3] = (forged[bit >> 3] ?? 0) ^ (1 << (bit & 7));
+          assert.equal(open(forged), undefined, `bit ${bit}`);
+        }
+        assert.equal(open(Buffer.concat([packet, Buffer.alloc(1)])), undefined);
+        assert.ok(open(packet));
+        assert.equal(open(packet), undefined, "replayed");
       }
-      assert.equal(open(Buffer.concat([packet, Buffer.alloc(1)])), undefined);
-      assert.ok(open(packet));
-      assert.equal(open(packet), undefined, "replayed");
-    }
-    receiver.close();
-    receiver.close();
-    assert.equal(receiver.unprotectRtp(sender.protectRtp(header(8, 1), Buffer.alloc(1), 0)), undefined);
-  });
+      for (const length of [0, 1, 15, 16, 17, 255, 256, 287, 288, 289, 700, 1300]) {
+        const payload = randomBytes(length);
+        const plain = receiver.unprotectRtp(sender.protectRtp(header(length + 10, 1), payload, 0));
+        assert.equal(plain?.toString("hex", 12), payload.toString("hex"), `length ${length}`);
+      }
+      receiver.close();
+      receiver.close();
+      assert.equal(receiver.unprotectRtp(sender.protectRtp(header(9000, 1), Buffer.alloc(1), 0)), undefined);
+    });
+  }
 }
 
 test("the rollover counter follows loss and reordering around the wrap, and each source has its own", () => {

@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { networkInterfaces } from "node:os";
 import { test } from "node:test";
 
+import { parseSocketAddress, socketAddressText } from "../../gateway/native/socket-address.js";
 import type { Endpoint } from "../../gateway/native/types.js";
 import { openUdpSockets, type UdpSockets } from "../../gateway/native/udp.js";
 import { createEgress } from "../../gateway/rtc/egress-create.js";
@@ -16,11 +17,13 @@ for (const portable of [false, true]) {
     const sockets = await openUdpSockets({
       listen: [{ host: undefined, port: 0 }],
       portable,
-      onDatagram: (datagram: Buffer, from: Endpoint) =>
-        void echoes.push(() => {
-          egress.sendPlain(datagram, from);
+      onDatagram: (datagram: Buffer, from: Endpoint) => {
+        const copy = Buffer.from(datagram);
+        echoes.push(() => {
+          egress.sendPlain(copy, from);
           egress.flush();
-        }),
+        });
+      },
     });
     const egress = createEgress(sockets);
     const { port } = sockets;
@@ -136,3 +139,23 @@ for (const portable of [false, true]) {
     await b.close();
   });
 }
+
+test("addresses of sockets are written as Node writes them", () => {
+  const cases: readonly (readonly [string, string])[] = [
+    ["192.0.2.7", "192.0.2.7"],
+    ["::", "::"],
+    ["::1", "::1"],
+    ["2001:db8::1", "2001:db8::1"],
+    ["2001:db8:0:1:1:1:1:1", "2001:db8:0:1:1:1:1:1"],
+    ["2001:0:0:1:0:0:0:1", "2001:0:0:1::1"],
+    ["2001:db8:0:0:1:0:0:1", "2001:db8::1:0:0:1"],
+    ["fe80::", "fe80::"],
+    ["::ffff:192.0.2.7", "::ffff:192.0.2.7"],
+    ["1:2:3:4:5:6:7:8", "1:2:3:4:5:6:7:8"],
+  ];
+  for (const [given, expected] of cases) {
+    const parsed = parseSocketAddress(given, 1234);
+    assert.ok(parsed !== undefined);
+    assert.equal(socketAddressText(Buffer.from(parsed.words.buffer, parsed.words.byteOffset, 28), 0), expected);
+  }
+});

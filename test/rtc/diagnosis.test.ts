@@ -21,7 +21,7 @@ const FACTS: SessionFacts = {
   client: "198.51.100.1",
   codecs: "h264 opus",
   candidates: [at("203.0.113.7")],
-  ownPorts: { udp: 8000, tcp: undefined },
+  ownPorts: { udp: [8000], tcp: [] },
   mediaAt: undefined,
   reportAt: undefined,
   heardAt: BEGAN,
@@ -64,7 +64,7 @@ const ROWS: readonly Row[] = [
     "stun",
     stuckAfter("candidates", 3_000, {
       candidates: [at("203.0.113.7"), at("203.0.113.7", 443, "tcp")],
-      ownPorts: { udp: 8000, tcp: 8000 },
+      ownPorts: { udp: [8000], tcp: [8000] },
     }),
     /UDP 8000 at 203\.0\.113\.7 and TCP 443 at 203\.0\.113\.7/,
     /TCP 443 must be forwarded to the gateway's own TCP 8000/,

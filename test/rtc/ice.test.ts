@@ -93,3 +93,15 @@ test("follows a peer whose router gave it a new port, once the old one is silent
   assert.equal(agent.receive(5_000, check(), B), "selected");
   assert.deepEqual(agent.selected, B);
 });
+
+test("when the selected address has ended, the next check from any other selects that, chosen or not", () => {
+  const agent = new IceLiteAgent(LOCAL, "client");
+  const tcp = { socket: 300, address: "192.0.2.1", port: 1000 };
+  assert.equal(agent.receive(0, check({ useCandidate: true, priority: 200 }), tcp), "selected");
+  agent.drop(B); // never heard of
+  assert.equal(agent.receive(10, check({ priority: 100 }), A), "answered");
+  agent.drop(tcp);
+  assert.ok(!agent.knows(tcp) && agent.knows(A));
+  assert.equal(agent.receive(20, check({ priority: 100 }), A), "selected");
+  assert.deepEqual(agent.selected, A);
+});

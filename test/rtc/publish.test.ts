@@ -289,8 +289,11 @@ test("the end of a publisher: DELETE, a goodbye of DTLS, silence of 30 s; the vi
     source.run(500);
     if (how === "delete") world.rtc.closeSession(id, "deleted by the client");
     else if (how === "notify") up.send(FAKE_CLOSE_NOTIFY);
-    else peer.stop();
-    world.clock.advance(how === "silence" ? 30_100 : 50);
+    else {
+      peer.stop();
+      source.receive = () => {};
+    }
+    world.clock.advance(how === "silence" ? 30_300 : 50);
     assert.equal(world.rtc.session(id), undefined, how);
     if (how === "delete") assert.equal(peer.state, "closed", "it was told");
     world.clock.advance(1000);

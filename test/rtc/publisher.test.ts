@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { RtcpReader, RtcpType } from "../../gateway/rtp/rtcp.js";
+import { BASELINE_PPS, BASELINE_SPS } from "../support/pictures.js";
 import { PublisherWorld } from "../support/publisher-world.js";
 import { AUDIO, senderReport, VIDEO } from "../support/rtp-publisher.js";
 import { rtpPacket } from "../support/rtp-writer.js";
@@ -71,6 +72,49 @@ test("5 % loss both ways: sound sent with redundancy comes nearly whole", async 
   });
   world.close();
 });
+
+test("the round trip is known without a repair, where the publisher echoes reference times, and rules the repeats", async () => {
+  const plain = { ...VIDEO, rtxPayloadType: -1, rtxSsrc: 0, feedback: { ...VIDEO.feedback, nack: false } };
+  const world = await PublisherWorld.open({ delay: 35, video: { ...plain, wantsReceiverRtt: true } });
+  world.source.run(5000);
+  assert.ok(Math.abs(world.publisher.statistics().rtt_ms - 70) <= 2, `${world.publisher.statistics().rtt_ms} ms`);
+  world.publisher.rtcp(world.clock.now(), Buffer.from("80cf0005000022220500000377777777ffffffff00000000", "hex")); // made up
+  assert.ok(Math.abs(world.publisher.statistics().rtt_ms - 70) <= 2);
+  world.close();
+  const silent = await PublisherWorld.open({ delay: 35, video: plain });
+  silent.source.run(3000);
+  assert.equal(silent.publisher.statistics().rtt_ms, 0, "not asked for, not known");
+  silent.close();
+});
+
+for (const sendSets of ["never", "first", "each"] as const) {
+  test(`H.264 whose parameter sets come ${sendSets === "never" ? "in the offer only" : `with ${sendSets} key frame`}: every key frame has them`, async () => {
+    const sets = [BASELINE_SPS, BASELINE_PPS].map((nal) => nal.toString("base64")).join(",");
+    const video = sendSets === "never" ? { ...VIDEO, parameterSets: `sprop-parameter-sets=${sets}` } : VIDEO;
+    const world = await PublisherWorld.open({ seed: 5, loss: 0.03, delay: 10, video, source: { sendSets } });
+    for (let second = 0; second < 5; second++) {
+      world.source.run(1000);
+      world.stream.packets.requestKeyFrame("test");
+    }
+    world.clock.advance(600);
+    const packets = world.packets("video");
+    packets.forEach((packet, index) => {
+      const isIdr = (packet.payload.readUInt8(0) & 0x1f) === 28 && (packet.payload.readUInt8(1) & 0x9f) === 0x85;
+      if (!isIdr) return;
+      const before = packets[index - 1];
+      assert.ok(before?.startsKeyFrame && !packet.startsKeyFrame && before.timestamp === packet.timestamp);
+      assert.deepEqual(before.payload.subarray(3, 3 + BASELINE_SPS.length), BASELINE_SPS);
+      assert.deepEqual(before.payload.subarray(-BASELINE_PPS.length), BASELINE_PPS);
+      assert.equal(packet.sequenceNumber, before.sequenceNumber + 1);
+    });
+    assert.ok(packets.filter((packet) => packet.startsKeyFrame).length >= 4);
+    packets.slice(1).forEach((packet, index) => {
+      assert.ok(packet.sequenceNumber > (packets[index]?.sequenceNumber ?? 0));
+    });
+    assert.ok(world.pictures().length >= world.source.sentFrames.length * 0.98);
+    world.close();
+  });
+}
 
 test("a lost request for a key frame is repeated", async () => {
   const world = await PublisherWorld.open({ seed: 3, loss: 0.5, delay: 20 });

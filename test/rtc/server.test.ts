@@ -457,6 +457,52 @@ test("a full send queue costs packets, not the session, and the burst goes on", 
   assert.ok(videoOf(peer).packets.size > 100);
 });
 
+test("a viewer over TCP that lags is spared pictures until it has taken what waits, then goes on with the newest group", async () => {
+  const { rtc, play } = await world({ group: 50 });
+  const peer = await rtc.join();
+  peer.start();
+  play(1_000);
+  const track = videoOf(peer);
+  rtc.egress.lag = 900;
+  play(400);
+  const before = track.packets.size;
+  play(400);
+  assert.ok(track.packets.size > before, "a little lag is nothing");
+  rtc.egress.lag = 1_200;
+  play(40);
+  const stopped = track.packets.size;
+  play(3_000); // a key frame in it
+  assert.equal(track.packets.size, stopped);
+  assert.ok((peer.audio?.packets.size ?? 0) > 200, "sound goes on");
+  const [session] = [...rtc.rtc.sessions()];
+  assert.equal(session?.statistics()["falls"], 1);
+  rtc.egress.lag = 0;
+  play(1_000);
+  const pictures = checkVideo(track);
+  const jump = pictures.findIndex((picture, index) => index > 0 && picture !== (pictures[index - 1] ?? 0) + 1);
+  assert.ok(jump > 0);
+  assert.equal((pictures[jump] ?? 1) % 50, 0, "it goes on with a key frame");
+  assert.ok((pictures.at(-1) ?? 0) >= (pictures[jump] ?? 0) + 20, "and is live again");
+});
+
+test("a viewer over TCP that lags in a long group waits for the next key frame", async () => {
+  const { rtc, play } = await world({ group: 150, history: 20 });
+  const peer = await rtc.join();
+  peer.start();
+  play(1_000);
+  const track = videoOf(peer);
+  rtc.egress.lag = 1_200;
+  play(80);
+  rtc.egress.lag = 0;
+  const stopped = track.packets.size;
+  play(1_000);
+  assert.equal(track.packets.size, stopped, "nothing refers to what it did not get");
+  play(4_000);
+  const pictures = checkVideo(track);
+  const jump = pictures.findIndex((picture, index) => index > 0 && picture !== (pictures[index - 1] ?? 0) + 1);
+  assert.equal(pictures[jump], 150);
+});
+
 test("a browser is told the lasting playout delay after the burst, and spared the mid once it has reported", async () => {
   const { rtc, play } = await world();
   const peer = await rtc.join();

@@ -8,6 +8,7 @@ import {
   ReportBlock,
   RtcpReader,
   RtcpType,
+  readDelaySinceReference,
   readReferenceTime,
   readRemb,
   readReportBlock,
@@ -164,4 +165,17 @@ test("NTP times of both eras are understood", () => {
     assert.ok(reader.open(out.subarray(0, end)) && reader.next());
     assert.ok(Math.abs((readSenderInfo(reader)?.wallTime ?? -1) - wallTime) < 0.001);
   }
+});
+
+test("the echo of a reference time is found among those for others, and a broken one is not read", () => {
+  const xr = Buffer.from("80cf0009000000010500000600000007aaaaaaaa0000000100000008bbbbbbbb00010000", "hex");
+  const whole = Buffer.concat([xr, Buffer.from("04000000", "hex")]);
+  const reader = new RtcpReader();
+  assert.ok(reader.open(whole) && reader.next());
+  assert.deepEqual(readDelaySinceReference(reader, 8), { referenceTime: 0xbbbbbbbb, delay: 0x10000 });
+  assert.deepEqual(readDelaySinceReference(reader, 7), { referenceTime: 0xaaaaaaaa, delay: 1 });
+  assert.equal(readDelaySinceReference(reader, 9), undefined);
+  whole.writeUInt16BE(200, 10); // the block says it is longer than the packet
+  assert.ok(reader.open(whole) && reader.next());
+  assert.equal(readDelaySinceReference(reader, 8), undefined);
 });

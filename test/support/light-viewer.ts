@@ -4,10 +4,12 @@
 import { createHmac, randomBytes } from "node:crypto";
 import { createSocket, type Socket } from "node:dgram";
 import { once } from "node:events";
+import { connect, type Socket as TcpSocket } from "node:net";
 import { crc32 } from "node:zlib";
 
 import { createDtlsContext } from "../../gateway/native/dtls.js";
 import type { DtlsContext, DtlsTransport } from "../../gateway/native/types.js";
+import { FrameReader, MAX_FRAME, writeFrameLength } from "../../gateway/rtc/tcp-framing.js";
 import { monotonicNow } from "./rtp-reader.js";
 import { Receiver } from "./tally.js";
 import { postOffer, type ViewerSession, type ViewerTimes } from "./viewer-session.js";
@@ -24,6 +26,9 @@ export class LightViewer implements ViewerSession {
   readonly #fragment = randomBytes(4).toString("hex");
   readonly #password = randomBytes(16).toString("hex");
   readonly #socket: Socket = createSocket({ type: "udp4", recvBufferSize: 1 << 20 });
+  /** Instead of it, when it goes by TCP. */
+  #stream: TcpSocket | undefined;
+  readonly #transport: "udp" | "tcp";
   readonly #lastSequence = { video: -1, audio: -1 };
   #dtls: DtlsTransport | undefined;
   #timer: NodeJS.Timeout | undefined;
@@ -31,8 +36,9 @@ export class LightViewer implements ViewerSession {
   readonly #fingerprint: string | undefined;
 
   /** @param fingerprint offered instead of that of its certificate: an impostor */
-  constructor(fingerprint?: string) {
+  constructor(fingerprint?: string, transport: "udp" | "tcp" = "udp") {
     this.#fingerprint = fingerprint;
+    this.#transport = transport;
   }
 
   async join(url: string): Promise<void> {
@@ -42,20 +48,20 @@ export class LightViewer implements ViewerSession {
     const answer = await postOffer(url, this.#offer(this.#fingerprint ?? context.fingerprint), this.times);
     this.resource = answer.resource;
     const value = (name: string): string => new RegExp(`^a=${name}:(.+?)\\s*$`, "m").exec(answer.sdp)?.[1] ?? "";
-    const [, , , , address = "", port = ""] = value("candidate").split(" ");
+    const candidates = [...answer.sdp.matchAll(/^a=candidate:.*$/gm)].map(([line]) => line.split(" "));
+    const [, , , , address = "", port = ""] = candidates.find(([, , transport]) => transport === this.#transport) ?? [];
     const [algorithm = "", fingerprint = ""] = value("fingerprint").split(" ");
-    this.#socket.connect(Number(port), address);
-    await once(this.#socket, "connect");
-    this.#socket.on("error", () => {}); // the gateway may be gone
+    let receive: (bytes: Buffer) => void = () => {};
+    await this.#connect(Number(port), address, (bytes) => receive(bytes));
     const transport = context.create({
       role: "active",
       peerFingerprint: { algorithm, value: fingerprint },
-      send: (datagram) => this.#socket.send(datagram),
+      send: (datagram) => this.#send(datagram),
     });
     this.#dtls = transport;
     const username = `${value("ice-ufrag")}:${this.#fragment}`;
     const password = value("ice-pwd");
-    const check = (): void => this.#socket.send(bindingRequest(username, password));
+    const check = (): void => this.#send(bindingRequest(username, password));
     const connected = new Promise<void>((resolve, reject) => {
       const retry = setInterval(() => {
         if (this.state === "new") check();
@@ -65,7 +71,7 @@ export class LightViewer implements ViewerSession {
         clearInterval(retry);
         reject(new Error(`no DTLS within 10 s: ${transport.failure ?? transport.state}`));
       }, 10_000);
-      this.#socket.on("message", (bytes) => {
+      receive = (bytes) => {
         const first = bytes.readUInt8(0);
         if (first >= 128) return this.#count(bytes);
         if (first < 4) {
@@ -87,7 +93,7 @@ export class LightViewer implements ViewerSession {
         clearTimeout(limit);
         clearInterval(retry);
         resolve();
-      });
+      };
     });
     check();
     await connected;
@@ -99,6 +105,32 @@ export class LightViewer implements ViewerSession {
     if (politely && this.resource !== undefined) await fetch(this.resource, { method: "DELETE" }).catch(() => undefined);
     this.#dtls?.close();
     this.#socket.close();
+    this.#stream?.end();
+  }
+
+  async #connect(port: number, address: string, receive: (bytes: Buffer) => void): Promise<void> {
+    if (this.#transport === "udp") {
+      this.#socket.on("message", receive).connect(port, address);
+      await once(this.#socket, "connect");
+      this.#socket.on("error", () => {}); // the gateway may be gone
+      return;
+    }
+    const stream = connect({ port, host: address, noDelay: true });
+    await once(stream, "connect");
+    stream.on("error", () => {});
+    const reader = new FrameReader(receive, () => MAX_FRAME);
+    stream.on("data", (chunk: Buffer) => reader.read(chunk));
+    this.#stream = stream;
+  }
+
+  #send(datagram: Buffer): void {
+    if (this.#stream === undefined) {
+      this.#socket.send(datagram);
+      return;
+    }
+    const frame = Buffer.alloc(2 + datagram.length);
+    datagram.copy(frame, writeFrameLength(frame, 0, datagram.length));
+    this.#stream.write(frame);
   }
 
   /** Written out plainly: this runs tens of thousands of times a second. */

@@ -21,15 +21,23 @@ export class NativePublisher {
    * Resolves when media flows.
    *
    * @param options.ssrc whether the offer names its sources. Default true
+   * @param options.transport the only one whose candidates libdatachannel uses. Default: UDP
    * @throws Error with status and body when WHIP refuses
    */
   static async start(
     stack: PublisherStack,
     url: string,
     clip: string,
-    options: { readonly ssrc?: boolean } = {},
+    options: { readonly ssrc?: boolean; readonly transport?: "udp" | "tcp" | "any" } = {},
   ): Promise<NativePublisher> {
-    const child = new Child("node", [SCRIPT, stack, url, clip, options.ssrc === false ? "no-ssrc" : "ssrc"]);
+    const child = new Child("node", [
+      SCRIPT,
+      stack,
+      url,
+      clip,
+      options.ssrc === false ? "no-ssrc" : "ssrc",
+      options.transport ?? "",
+    ]);
     try {
       const [, resource = ""] = (await child.line(/^resource /)).split(" ");
       await child.line(/^publishing$/);

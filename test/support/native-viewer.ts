@@ -4,7 +4,7 @@ import { Audio, PeerConnection, type Track, Video } from "node-datachannel";
 
 import { monotonicNow } from "./rtp-reader.js";
 import { Receiver } from "./tally.js";
-import { postOffer, type ViewerSession, type ViewerTimes } from "./viewer-session.js";
+import { postOffer, type ViewerSession, type ViewerTimes, withTransport } from "./viewer-session.js";
 
 export class NativeViewer implements ViewerSession {
   readonly receiver: Receiver;
@@ -14,9 +14,16 @@ export class NativeViewer implements ViewerSession {
   readonly #tracks: Track[]; // must stay referenced, or garbage collection closes them
   resource: string | undefined;
 
-  constructor(keep: boolean) {
+  readonly #transport: "udp" | "tcp" | "any" | undefined;
+
+  constructor(keep: boolean, transport?: "udp" | "tcp" | "any") {
     this.receiver = new Receiver(keep);
-    this.#connection = new PeerConnection("viewer", { iceServers: [], disableAutoNegotiation: true });
+    this.#transport = transport;
+    this.#connection = new PeerConnection("viewer", {
+      iceServers: [],
+      disableAutoNegotiation: true,
+      enableIceTcp: transport !== undefined,
+    });
     this.#connection.onStateChange((state) => {
       this.state = state;
       if (state === "connected") this.times.connected ??= monotonicNow();
@@ -41,7 +48,7 @@ export class NativeViewer implements ViewerSession {
     const offer = this.#connection.localDescription()?.sdp ?? "";
     const answer = await postOffer(url, offer, this.times);
     this.resource = answer.resource;
-    this.#connection.setRemoteDescription(answer.sdp, "answer");
+    this.#connection.setRemoteDescription(withTransport(answer.sdp, this.#transport), "answer");
   }
 
   /** Asks for retransmission of video packets (generic NACK, RFC 4585 section 6.2.1). */

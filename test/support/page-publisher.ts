@@ -37,6 +37,11 @@ export class PagePublisher {
     return (await this.#page.evaluate(`__publishers.get(${this.#id}).statistics()`)) as PublishedStatistics;
   }
 
+  /** Sends pictures so many times smaller from now on. */
+  async scaleDown(by: number): Promise<void> {
+    await this.#page.evaluate(`__publishers.get(${this.#id}).scaleDown(${by})`);
+  }
+
   /** The session's URL. */
   async resource(): Promise<string> {
     return (await this.#page.evaluate(`__publishers.get(${this.#id}).resource`)) as string;
@@ -84,6 +89,12 @@ window.__publish = async (id, url) => {
       const video = all.find((entry) => entry.type === "outbound-rtp" && entry.kind === "video") ?? {};
       const remote = all.find((entry) => entry.type === "remote-inbound-rtp" && entry.kind === "video");
       return { ...video, codec: all.find((entry) => entry.id === video.codecId)?.mimeType, roundTripTime: remote?.roundTripTime };
+    },
+    async scaleDown(by) {
+      const sender = pc.getSenders().find((one) => one.track.kind === "video");
+      const parameters = sender.getParameters();
+      parameters.encodings[0].scaleResolutionDownBy = by;
+      await sender.setParameters(parameters);
     },
     async stop(politely) {
       if (politely) await fetch(resource, { method: "DELETE" });

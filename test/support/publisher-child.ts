@@ -1,20 +1,28 @@
 // A process with one WHIP publisher of a native stack, started by native-publisher.ts: a bug in the stack may end its process.
 //
-//   node publisher-child.js libdatachannel|werift URL CLIP ssrc|no-ssrc
+//   node publisher-child.js libdatachannel|werift URL CLIP ssrc|no-ssrc [udp|tcp|any]
 
 import { Audio, PeerConnection, Video } from "node-datachannel";
 import { MediaStreamTrack, RTCPeerConnection, RTCRtpCodecParameters } from "werift";
 
 import { CLIP_AUDIO, CLIP_VIDEO, RtpClip } from "./rtp-clip.js";
-import { postOffer } from "./viewer-session.js";
+import { postOffer, withTransport } from "./viewer-session.js";
 
 type Send = (kind: "audio" | "video", packet: Buffer) => void;
 
 const H264 = "profile-level-id=42e01f;packetization-mode=1;level-asymmetry-allowed=1";
 const keep: unknown[] = []; // garbage collection would close what nobody refers to
 
-async function libdatachannel(url: string, names: "ssrc" | "no-ssrc"): Promise<Send> {
-  const connection = new PeerConnection("publisher", { iceServers: [], disableAutoNegotiation: true });
+async function libdatachannel(
+  url: string,
+  names: "ssrc" | "no-ssrc",
+  transport: "udp" | "tcp" | "any" | undefined,
+): Promise<Send> {
+  const connection = new PeerConnection("publisher", {
+    iceServers: [],
+    disableAutoNegotiation: true,
+    enableIceTcp: transport !== undefined,
+  });
   const video = new Video("video", "SendOnly");
   video.addH264Codec(CLIP_VIDEO.payloadType, H264);
   const audio = new Audio("audio", "SendOnly");
@@ -43,7 +51,7 @@ async function libdatachannel(url: string, names: "ssrc" | "no-ssrc"): Promise<S
   await gathered;
   const answer = await postOffer(url, connection.localDescription()?.sdp ?? "", {});
   console.log(`resource ${answer.resource}`);
-  connection.setRemoteDescription(answer.sdp, "answer");
+  connection.setRemoteDescription(withTransport(answer.sdp, transport), "answer");
   await connected;
   return (kind, packet) => {
     if (tracks[kind].isOpen()) tracks[kind].sendMessageBinary(packet);
@@ -100,7 +108,8 @@ setInterval(() => {
   if (process.ppid !== parent) process.exit(0); // the test has gone
 }, 1000);
 
-const [stack, url = "", clip = "", names] = process.argv.slice(2);
-const send = await (stack === "werift" ? werift(url) : libdatachannel(url, names === "ssrc" ? "ssrc" : "no-ssrc"));
+const [stack, url = "", clip = "", names, only] = process.argv.slice(2);
+const transport = only === "udp" || only === "tcp" || only === "any" ? only : undefined;
+const send = await (stack === "werift" ? werift(url) : libdatachannel(url, names === "ssrc" ? "ssrc" : "no-ssrc", transport));
 keep.push(await RtpClip.start(clip, send));
 console.log("publishing");

@@ -17,6 +17,8 @@ export class FakeEgress implements Egress {
   onDatagram: (datagram: Buffer, to: Endpoint) => void = () => {};
   /** Set: every sendRtp finds the queue full. */
   isFull = false;
+  /** What every port says of how long its peer has taken nothing. */
+  lag = 0;
   openPorts = 0;
   #payloads: Buffer[] = [];
   #queue: { datagram: Buffer; to: Endpoint }[] = [];
@@ -25,7 +27,11 @@ export class FakeEgress implements Egress {
     let to = remote;
     let isOpen = true;
     this.openPorts++;
+    const lag = (): number => this.lag;
     return {
+      get lag() {
+        return lag();
+      },
       setRemote: (endpoint) => {
         to = endpoint;
       },
@@ -43,7 +49,6 @@ export class FakeEgress implements Egress {
         if (originalSequenceNumber !== -1) original.writeUInt16BE(originalSequenceNumber);
         return this.#push(Buffer.concat([header, extension ?? Buffer.alloc(0), original, payload]), to);
       },
-      lag: 0,
       sendRtcp: (packet) => (isOpen ? this.#push(Buffer.from(packet), to) : 0),
       close: () => {
         if (isOpen) this.openPorts--;

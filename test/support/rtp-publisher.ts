@@ -53,6 +53,8 @@ export type RtpPublisherOptions = {
   readonly videoDelay?: number;
   /** Default constrained baseline, 320x180. */
   readonly parameterSets?: { readonly sps: Buffer; readonly pps: Buffer };
+  /** With which key frames they are sent. Default each. */
+  readonly sendSets?: "each" | "first" | "never";
   /** Sound is sent with the frame before it. Default false. */
   readonly redundancy?: boolean;
 };
@@ -86,6 +88,7 @@ export class RtpPublisher {
       clockError: 3 * 3_600_000,
       videoDelay: 0,
       redundancy: false,
+      sendSets: "each",
       parameterSets: { sps: BASELINE_SPS, pps: BASELINE_PPS },
       ...options,
     };
@@ -106,8 +109,9 @@ export class RtpPublisher {
     const frame = this.#frame++;
     this.sentFrames.push(frame);
     const timestamp = this.#options.timestamp + Math.round((this.mediaTime - this.#options.videoDelay) * 90);
-    const { sps, pps } = this.#options.parameterSets;
-    if (isKey) this.#video(timestamp, false, stapA(sps, pps));
+    const { sendSets, parameterSets } = this.#options;
+    const { sps, pps } = parameterSets;
+    if (isKey && (sendSets === "each" || (sendSets === "first" && frame === 0))) this.#video(timestamp, false, stapA(sps, pps));
     const count = isKey ? packets * 3 : packets;
     for (let part = 0; part < count; part++) {
       const payload = Buffer.alloc(400, part);
@@ -185,9 +189,24 @@ export class RtpPublisher {
       } else if (type === 205 && format === 1) {
         for (let entry = at + 12; entry < at + size; entry += 4)
           this.#answer(compound.readUInt16BE(entry), compound.readUInt16BE(entry + 2));
+      } else if (type === 207 && compound[at + 8] === 4) {
+        this.#echo(compound.readUInt32BE(at + 4), compound.readUInt32BE(at + 14)); // the middle of its NTP time
       }
       at += size;
     }
+  }
+
+  /** A receiver's reference time comes back a while later, with how long that was (RFC 3611 section 4.5). */
+  #echo(receiver: number, referenceTime: number): void {
+    const delay = 130; // ms
+    const packet = Buffer.alloc(24);
+    packet.writeUInt32BE(0x80cf0005, 0);
+    packet.writeUInt32BE(this.#options.ssrcs.video, 4);
+    packet.writeUInt32BE(0x05000003, 8);
+    packet.writeUInt32BE(receiver, 12);
+    packet.writeUInt32BE(referenceTime, 16);
+    packet.writeUInt32BE(Math.round((delay * 65_536) / 1000), 20);
+    this.clock.after(delay, () => this.#send(packet));
   }
 
   #answer(first: number, mask: number): void {

@@ -5,15 +5,16 @@ import type { ViewerCommand, ViewerReply, ViewerStack } from "./viewers.js";
 
 const sessions = new Map<number, ViewerSession>();
 
-async function make(stack: ViewerStack, keep: boolean): Promise<ViewerSession> {
+async function make(stack: ViewerStack, keep: boolean, transport: "udp" | "tcp" | "any" | undefined): Promise<ViewerSession> {
   if (stack === "werift") return new (await import("./werift-viewer.js")).WeriftViewer(keep);
-  if (stack === "light") return new (await import("./light-viewer.js")).LightViewer();
-  return new (await import("./native-viewer.js")).NativeViewer(keep);
+  if (stack === "light")
+    return new (await import("./light-viewer.js")).LightViewer(undefined, transport === "tcp" ? "tcp" : "udp");
+  return new (await import("./native-viewer.js")).NativeViewer(keep, transport);
 }
 
 async function obey(command: ViewerCommand): Promise<unknown> {
   if (command.act === "join") {
-    const session = await make(command.stack, command.keep);
+    const session = await make(command.stack, command.keep, command.transport);
     sessions.set(command.viewer, session);
     await session.join(command.url);
     return undefined;

@@ -32,3 +32,10 @@ export async function postOffer(
   const location = response.headers.get("location");
   return { sdp: body, resource: location === null ? undefined : new URL(location, url).href };
 }
+
+/** An answer as a client on a network that lets only this transport through would use it. */
+export function withTransport(sdp: string, transport: "udp" | "tcp" | "any" | undefined): string {
+  if (transport === undefined || transport === "any") return sdp;
+  const kept = sdp.split("\r\n").filter((line) => !line.startsWith("a=candidate:") || line.split(" ")[2] === transport);
+  return kept.join("\r\n");
+}

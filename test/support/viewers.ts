@@ -12,7 +12,13 @@ import type { ViewerTimes } from "./viewer-session.js";
 export type ViewerStack = "libdatachannel" | "werift" | "light";
 
 export type ViewerCommand = { readonly id: number; readonly viewer: number } & (
-  | { readonly act: "join"; readonly stack: ViewerStack; readonly url: string; readonly keep: boolean }
+  | {
+      readonly act: "join";
+      readonly stack: ViewerStack;
+      readonly url: string;
+      readonly keep: boolean;
+      readonly transport?: "udp" | "tcp" | "any";
+    }
   | { readonly act: "look" }
   | { readonly act: "take" }
   | { readonly act: "nack"; readonly sequenceNumbers: readonly number[] }
@@ -58,9 +64,23 @@ export class ViewerHost {
   }
 
   /** A new viewer; resolves when the answer is applied. @throws Error when it is refused */
-  async join(url: string, options: { readonly stack?: ViewerStack; readonly keep?: boolean } = {}): Promise<Viewer> {
+  async join(
+    url: string,
+    options: {
+      readonly stack?: ViewerStack;
+      readonly keep?: boolean;
+      /** The only one whose candidates it uses; `any`: whichever it likes. Default: UDP, as it does by itself. */
+      readonly transport?: "udp" | "tcp" | "any";
+    } = {},
+  ): Promise<Viewer> {
     const viewer = new Viewer(this, this.#nextViewer++);
-    await viewer.ask({ act: "join", stack: options.stack ?? "libdatachannel", url, keep: options.keep ?? true });
+    await viewer.ask({
+      act: "join",
+      stack: options.stack ?? "libdatachannel",
+      url,
+      keep: options.keep ?? true,
+      ...(options.transport !== undefined && { transport: options.transport }),
+    });
     return viewer;
   }
 
