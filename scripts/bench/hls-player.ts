@@ -15,7 +15,7 @@ import { monotonicNow } from "../../test/support/rtp-reader.js";
 import { TimedPublisher } from "../../test/support/timed-publisher.js";
 import { type Fixture, makeFixture } from "../fixtures.js";
 
-const JOINS = 8;
+const JOINS = 5;
 const WATCH_MS = Number(process.env["HLS_WATCH_MS"] ?? 120_000);
 const TARGETS = { delay: 2.0, stalls: 0, first: 1000 } as const;
 
@@ -30,7 +30,7 @@ export async function run(): Promise<void> {
   const browser = await openBrowser();
   try {
     await gateway.live();
-    await pause(6000);
+    await pause(4500); // two whole segments
     await measureJoins(browser, gateway);
     await measureDelay(browser, gateway, publisher, fixture);
   } finally {
