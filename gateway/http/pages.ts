@@ -13,14 +13,24 @@ export type PagesOptions = {
   readonly players?: string;
   /** `http_server.dir`: a folder of the operator's own; its files are found at `/`, its index.html replaces the landing page. Empty: none. */
   readonly dir: string;
+  /** Whether pages of other servers may load the client library: CORS headers on the built-in files. Default true. */
+  readonly crossdomain?: boolean;
 };
 
-export async function addPages(app: FastifyInstance, { players = PLAYERS, dir }: PagesOptions): Promise<void> {
+export async function addPages(
+  app: FastifyInstance,
+  { players = PLAYERS, dir, crossdomain = true }: PagesOptions,
+): Promise<void> {
   app.addHook("onSend", async (_request, reply) => {
     reply.header("X-Content-Type-Options", "nosniff").header("Referrer-Policy", "no-referrer");
     if (String(reply.getHeader("Content-Type")).startsWith("text/html"))
       reply.header("Content-Security-Policy", CONTENT_SECURITY_POLICY);
   });
+  if (crossdomain) {
+    app.addHook("onRequest", async (request, reply) => {
+      if (request.url.startsWith("/players/js/")) reply.header("Access-Control-Allow-Origin", "*");
+    });
+  }
   const common = { cacheControl: false, dotfiles: "deny", setHeaders: noCache } as const;
   await app.register(fastifyStatic, { ...common, root: players, prefix: "/players/", index: false });
 

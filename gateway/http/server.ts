@@ -208,7 +208,9 @@ export class HttpServer {
     }
     if (roles.has("server")) {
       const { players } = this.#options;
-      await app.register(async (scope) => addPages(scope, { dir: httpServer.dir, ...(players !== undefined && { players }) }));
+      await app.register(async (scope) =>
+        addPages(scope, { dir: httpServer.dir, crossdomain, ...(players !== undefined && { players }) }),
+      );
     } else {
       app.get("/", async () => apiIndex(services));
     }

@@ -55,11 +55,12 @@ export async function capture(wish) {
   }
 }
 
+/** @returns {Promise<{ stream: MediaStream, missing: "camera" | "microphone" } | undefined>} */
 async function oneOf(video, audio) {
-  for (const [missing, wish] of [
+  for (const [missing, wish] of /** @type {const} */ ([
     ["microphone", { video }],
     ["camera", { audio }],
-  ]) {
+  ])) {
     try {
       return { stream: await navigator.mediaDevices.getUserMedia(wish), missing };
     } catch {
@@ -69,6 +70,7 @@ async function oneOf(video, audio) {
   return undefined;
 }
 
+/** @returns {Promise<{ stream: MediaStream, missing?: "microphone" }>} */
 async function captureScreen(wish) {
   if (navigator.mediaDevices.getDisplayMedia === undefined) {
     throw new CaptureError("This browser cannot show its screen", "Browsers of phones cannot; use the camera, or a computer.");

@@ -7,7 +7,14 @@
  * @property {Record<string, number> | undefined} audio counters of the audio track
  * @property {{ video?: Record<string, number>, audio?: Record<string, number> }} remote what the other side says of what it received
  * @property {{ video?: Record<string, number>, audio?: Record<string, number> }} source camera and microphone
- * @property {object | undefined} pair the candidate pair in use
+ * @property {Pair | undefined} pair the candidate pair in use
+ *
+ * @typedef {object} Pair
+ * @property {{ address?: string, port?: number, protocol?: string, type?: string } | undefined} local
+ * @property {{ address?: string, port?: number, protocol?: string, type?: string } | undefined} remote
+ * @property {number | undefined} roundTrip seconds
+ * @property {number | undefined} bytesReceived
+ * @property {number | undefined} room bits per second that may be sent
  */
 
 const CODEC_NAMES = { "video/h264": "H.264", "video/h265": "H.265", "video/av1": "AV1", "audio/opus": "Opus" };

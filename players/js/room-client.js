@@ -101,8 +101,8 @@ export class RoomClient extends EventTarget {
     const socket = new RoomSocket(this.#options.signaling);
     this.#socket = socket;
     socket.addEventListener("open", () => this.#join());
-    socket.addEventListener("lost", ({ reason, retryAt }) => this.#onLost(reason, retryAt));
-    socket.addEventListener("notify", ({ detail }) => this.#onNotify(detail));
+    socket.addEventListener("lost", (/** @type {any} */ { detail }) => this.#onLost(detail.reason, detail.retryAt));
+    socket.addEventListener("notify", (/** @type {any} */ { detail }) => this.#onNotify(detail));
     socket.open();
   }
 

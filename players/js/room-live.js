@@ -1,6 +1,5 @@
 // The panel that makes one live stream of a room: by the gateway, when it is configured to, or by a command for one's own machine.
 
-import { mixCommand } from "./mix-command.js";
 import { copyText, element, setText } from "./page-parts.js";
 
 /** Milliseconds between looks at whether the room is live. */
@@ -8,19 +7,26 @@ const INTERVAL = 3_000;
 /** The mixed stream's name in its room. */
 const MIX = "merge";
 
+const STATES = {
+  off: { word: "Off", tone: "idle" },
+  waiting: { word: "Waits for somebody", tone: "warn" },
+  starting: { word: "Starting", tone: "busy" },
+  live: { word: "Live", tone: "good" },
+  failing: { word: "Trying again", tone: "bad" },
+};
+
 export class LivePanel {
   #places;
   #room = "";
-  #rtmpPort = 1935;
   #timer;
-  /** Whether the gateway mixes; undefined: not known yet. */
-  #live;
-  #names = [];
+  #isOn = false;
+  /** What the last press of the button was answered with, until the next one. */
+  #answer = "";
 
   /** @param {ReturnType<import("./room-url.js").roomPlaces>} places */
   constructor(places) {
     this.#places = places;
-    element("layout").addEventListener("change", () => this.#showCommand());
+    element("layout").addEventListener("change", () => this.#look());
     element("live-start").addEventListener("click", () => this.#toggle());
     element("copy-mix").addEventListener("click", () =>
       copyText(element("mix").textContent, element("copy-mix"), element("mix")),
@@ -29,10 +35,10 @@ export class LivePanel {
 
   open(room) {
     this.#room = room;
+    this.#answer = "";
     element("live-panel").hidden = false;
     element("live-watch").href = this.#places.watch(room, MIX);
     this.#look();
-    this.#askPort();
   }
 
   close() {
@@ -41,75 +47,66 @@ export class LivePanel {
     element("live-panel").hidden = true;
   }
 
-  /** Those whose streams are there to be mixed. @param {readonly string[]} names */
-  setNames(names) {
-    this.#names = names;
-    this.#showCommand();
-  }
-
-  #showCommand() {
-    const rtmp = (stream) => {
-      const port = this.#rtmpPort === 1935 ? "" : `:${this.#rtmpPort}`;
-      return `rtmp://${this.#places.rtmpHost}${port}/${this.#room}/${stream}`;
-    };
-    // RTMP addresses have no way to write a `?`: names that are more than plain come by HTTP-FLV.
-    const inputs = this.#names.map((name) => (/^[\w.-]+$/.test(name) ? rtmp(name) : this.#places.flv(this.#room, name)));
-    const layout = element("layout").value;
-    setText(
-      element("mix"),
-      inputs.length === 0 ? "Nobody sends anything yet." : mixCommand({ inputs, output: rtmp(MIX), layout }),
-    );
-    element("copy-mix").disabled = inputs.length === 0;
-  }
-
-  async #askPort() {
-    const { answer } = await ask(this.#places.api("api/v1/versions"));
-    if (answer?.rtmp_port > 0) this.#rtmpPort = answer.rtmp_port;
-    this.#showCommand();
+  /** Somebody has come or left: the command is another one. */
+  refresh() {
+    if (this.#room !== "") this.#look();
   }
 
   async #look() {
     clearTimeout(this.#timer);
     const room = this.#room;
     if (!document.hidden) {
-      const { status, answer } = await ask(this.#url());
+      const { answer } = await ask(this.#url(this.#places.api));
       if (this.#room !== room || room === "") return;
-      this.#show(status, answer);
+      this.#show(answer?.live);
     }
+    clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.#look(), INTERVAL);
   }
 
   async #toggle() {
     const button = element("live-start");
     button.disabled = true;
-    const isOn = this.#live === true;
-    const layout = element("layout").value;
-    const { status, answer } = await ask(this.#url(), isOn ? "DELETE" : "POST", isOn ? undefined : { layout });
+    const method = this.#isOn ? "DELETE" : "POST";
+    const body = this.#isOn ? undefined : { layout: element("layout").value };
+    this.#answer = "";
+    // What changes something is on the API's own port, which may be this one too.
+    for (const api of [this.#places.api, this.#places.ownApi]) {
+      const { status, answer } = await ask(this.#url(api), method, body);
+      this.#answer = status === 200 ? "" : wordsOf(status, answer, api(""));
+      if (status !== undefined && status !== 404) break;
+    }
     button.disabled = false;
-    if (status === undefined || status >= 400) this.#explain(status, answer);
-    else this.#explain();
     this.#look();
   }
 
-  #url() {
-    return this.#places.api(`api/v1/rooms/${encodeURIComponent(this.#room)}/live`);
+  #url(api) {
+    const layout = new URLSearchParams({ layout: element("layout").value });
+    return `${api(`api/v1/rooms/${encodeURIComponent(this.#room)}/live`)}?${layout}`;
   }
 
-  #show(status, answer) {
-    const live = answer?.live ?? answer?.data?.live;
-    this.#live = live === true || (typeof live === "object" && live !== null);
-    const state = element("live-state");
-    setText(state, this.#live ? "Live" : "Off");
-    state.dataset.tone = this.#live ? "good" : "idle";
-    setText(element("live-start"), this.#live ? "End the live stream" : "Go live");
-    void status;
+  /** @param {any} live undefined: the gateway did not say */
+  #show(live) {
+    const { state = "off", enabled = true, reason, error, command, left_out: leftOut = [] } = live ?? {};
+    this.#isOn = state !== "off";
+    const { word, tone } = STATES[state] ?? STATES.off;
+    setText(element("live-state"), word);
+    element("live-state").dataset.tone = tone;
+    element("live-buttons").hidden = !enabled && !this.#isOn;
+    setText(element("live-start"), this.#isOn ? "End the live stream" : "Go live");
+    element("layout").disabled = this.#isOn;
+    const left = leftOut.map(({ display, reason }) => `${display} is left out: ${reason}`);
+    const note = [this.#answer, enabled ? "" : reason, error, ...left].filter(Boolean).join(" ");
+    setText(element("live-note"), note);
+    element("live-note").hidden = note === "";
+    setText(element("mix"), command ?? "Nobody sends anything yet.");
+    element("copy-mix").disabled = command === undefined;
   }
+}
 
-  #explain(status, answer) {
-    const note = element("live-note");
-    note.hidden = status === undefined && answer === undefined;
-    setText(note, answer?.error ?? (status === undefined ? "The gateway does not answer." : `The gateway refuses (${status}).`));
-  }
+function wordsOf(status, answer, base) {
+  if (status === undefined) return `The API does not answer at ${base}.`;
+  return answer?.error ?? `The API refuses (${status}).`;
 }
 
 /** @returns `{ status, answer }`; both undefined when nobody answers */

@@ -1,14 +1,16 @@
 // players/demos/room.html and one2one.html: what somebody in a room sees of a RoomClient.
 
 import { captureObstacle, listDevices } from "./capture.js";
+import { guestName, rememberedName, rememberName } from "./display-name.js";
 import { LocalMedia } from "./local-media.js";
-import { copyText, EXPLAIN_AFTER, element, explainSession, fillDevices, setText, showWords } from "./page-parts.js";
+import { copyText, element, explainSession, fillDevices, setText, showWords } from "./page-parts.js";
 import { wantsAutostart } from "./page-url.js";
 import { RoomClient } from "./room-client.js";
 import { showFigures } from "./room-figures.js";
 import { LivePanel } from "./room-live.js";
 import { Tile } from "./room-tile.js";
 import { roomPlaces } from "./room-url.js";
+import { explainRoom, findTrouble, thinnedWords, wordsFor } from "./room-words.js";
 import { receivedLevel, SpeakerChoice, sentLevel } from "./speaker.js";
 import { fitGrid } from "./tile-grid.js";
 
@@ -31,14 +33,6 @@ const BITRATES = [
   [Number.POSITIVE_INFINITY, 250_000],
 ];
 
-/** Words for a no that has a code. */
-const REFUSALS = {
-  taken: "This name is taken",
-  reserved: "This name is not to be had",
-  forbidden: "This room is not open to you",
-  "room-full": "The room is full",
-};
-
 const places = roomPlaces(window.location);
 const query = new URLSearchParams(window.location.search);
 /** one2one.html is the same page for two: the other one large, oneself in a corner. */
@@ -52,7 +46,7 @@ const tiles = new Map();
 let ownTile;
 /** A refusal to capture, as title and text. */
 let refusal;
-/** Whether the page shows the call, and whose streams the mix was last written for. */
+/** Whether the page shows the call, and who sent when the mix was last asked for. */
 let wasIn = false;
 let mixed = "";
 
@@ -83,7 +77,7 @@ window.__sluice = {
 };
 
 element("room").value = places.room ?? "";
-element("display").value = places.display ?? remembered() ?? (wantsAutostart(window.location.search) ? guestName() : "");
+element("display").value = places.display ?? rememberedName() ?? (wantsAutostart(window.location.search) ? guestName() : "");
 if (query.has("height")) element("height").value = nearest(element("height"), Number(query.get("height")));
 else if (isPair) element("height").value = "720";
 refusal = captureObstacle();
@@ -152,7 +146,7 @@ async function enterRoom() {
     element("lobby").reportValidity();
     return;
   }
-  remember(display);
+  if (places.display === undefined) rememberName(display); // else it was chosen by the address, not by a person
   // Joining comes first: whether a name is free is known before a camera is.
   room.join(name, display);
   makeOwnTile(display);
@@ -262,7 +256,8 @@ function arrange() {
     return;
   }
   const { columns, tileWidth, tileHeight } = fitGrid(grid.childElementCount, width, height, {
-    tallest: width < 640 ? 3 / 4 : 9 / 16,
+    tallest: width >= 640 ? 9 / 16 : grid.childElementCount > 9 ? 1 : 3 / 4,
+    least: 110,
   });
   grid.style.setProperty("--tile-width", `${tileWidth}px`);
   grid.style.setProperty("--tile-height", `${tileHeight}px`);
@@ -299,20 +294,6 @@ function showParticipant(participant) {
   });
 }
 
-function wordsFor({ publishing, viewer }) {
-  if (!publishing || viewer === undefined) return "sends nothing yet";
-  if (viewer.state === "paused") return "nothing comes any more";
-  if (viewer.state === "waiting") return "sends nothing yet";
-  const [title = ""] = explainSession(viewer.state, viewer.detail, performance.now() - viewer.since);
-  return title || "Connecting …";
-}
-
-function thinnedWords({ cause, shown, sent }) {
-  if (cause === "path") return `Your network carries ${shown} of ${sent} pictures a second`;
-  if (cause === "here") return `This computer shows ${shown} of ${sent} pictures a second`;
-  return undefined;
-}
-
 function showOwnTile() {
   const { state, detail, since } = room.publisher;
   const [title] = state === "stopped" ? [] : explainSession(state, detail, performance.now() - since);
@@ -327,26 +308,28 @@ function showOwnTile() {
 }
 
 function showState() {
-  const { state, detail } = room;
+  const { state } = room;
   const isIn = state === "joined" || state === "lost";
   element("lobby").hidden = isIn;
   element("call").hidden = !isIn;
   document.body.classList.toggle("in-call", isIn);
   element("room-title").hidden = !isIn;
   setText(element("room-title"), room.room);
-  showWords(STATES[state], explainRoom(state, detail));
+  showWords(STATES[state], explainRoom(room, media, refusal));
   setText(element("join"), state === "joining" ? "Joining …" : "Join");
   element("open-preview").disabled = media.stream.active;
   if (isIn !== wasIn) onEnterOrLeave(isIn);
   showTrouble();
   showSoundButton();
-  const names = [...(room.publisher.state === "live" ? [room.display] : [])];
-  for (const { display, publishing } of room.participants.values()) if (publishing) names.push(display);
-  const key = JSON.stringify(names);
-  if (isIn && key !== mixed) {
-    mixed = key;
-    live.setNames(names);
+  const senders = JSON.stringify([room.publisher.state === "live", ...sendersOf(room)]);
+  if (isIn && senders !== mixed) {
+    mixed = senders;
+    live.refresh();
   }
+}
+
+function sendersOf({ participants }) {
+  return [...participants.values()].filter(({ publishing }) => publishing).map(({ display }) => display);
 }
 
 function onEnterOrLeave(isIn) {
@@ -364,63 +347,13 @@ function onEnterOrLeave(isIn) {
   }
 }
 
-/** Words over the preview, in the lobby. */
-function explainRoom(state, detail) {
-  if (state === "refused") return [REFUSALS[detail.code] ?? "You are not let in", detail.reason];
-  if (state === "joining" && detail.reason !== undefined) {
-    return [
-      "The room cannot be reached",
-      `${detail.reason} It is tried again by itself. Is the gateway running, and does it have rooms?`,
-    ];
-  }
-  if (state === "joining") return ["Joining …"];
-  if (refusal !== undefined) return [refusal.title, `${refusal.text} You can join without, to watch.`];
-  if (media.has("video")) return [];
-  return media.stream.active
-    ? ["The microphone is on, there is no camera."]
-    : ["Meet in a room.", "Everybody who opens this page with the same room name is seen and heard."];
-}
-
 /** What is wrong although one is in the room: signaling gone, or media that does not get through. */
 function showTrouble() {
-  const [title, text, hints = []] = findTrouble() ?? [];
+  const [title, text] = findTrouble(room, isPair) ?? [];
   const box = element("trouble");
   box.hidden = title === undefined;
   setText(element("trouble-title"), title ?? "");
   setText(element("trouble-text"), text ?? "");
-  const list = element("trouble-hints");
-  if (list.textContent === hints.join("")) return;
-  list.replaceChildren(...hints.map((hint) => Object.assign(document.createElement("li"), { textContent: hint })));
-}
-
-function findTrouble() {
-  const now = performance.now();
-  if (room.state === "lost" && now - room.since > 1_000) {
-    return [
-      "The connection to the room was lost",
-      `${room.detail.reason ?? ""} It is tried again by itself. Who is connected stays so.`,
-    ];
-  }
-  if (isPair && room.size > 2)
-    return [`${room.size} people are in this room`, "This page is made for two: open room.html for more."];
-  const sessions = [room.publisher, ...[...room.participants.values()].map(({ viewer }) => viewer)].filter(Boolean);
-  for (const client of sessions) {
-    const { state, detail, since } = client;
-    const step = state === "lost" ? detail.step : state;
-    const isBlocked = step === "connecting" || step === "securing";
-    if (!isBlocked || (state !== "lost" && now - since < EXPLAIN_AFTER)) continue;
-    const [title, text] = explainSession(state, detail, now - since);
-    const what = client === room.publisher ? "The others can neither see nor hear you. " : "";
-    return [
-      "You are in the room, but picture and sound do not get through",
-      `${what}${title}. ${text ?? ""}`,
-      (client.diagnosis?.hints ?? []).map(String),
-    ];
-  }
-  const failed = sessions.find(({ state }) => state === "failed");
-  if (failed === undefined) return undefined;
-  const [title, text] = explainSession("failed", failed.detail, 0);
-  return [failed === room.publisher ? `The others do not see you: ${title}` : title, text];
 }
 
 /** Browsers let a page play sound only after a click. */
@@ -473,26 +406,4 @@ function remark(text) {
 function nearest(select, value) {
   const values = [...select.options].map((option) => option.value);
   return values.reduce((best, each) => (Math.abs(each - value) < Math.abs(best - value) ? each : best));
-}
-
-/** The name used last, where the browser keeps such things. */
-function remembered() {
-  try {
-    return window.localStorage.getItem("sluice-display") ?? undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-function remember(display) {
-  if (places.display !== undefined) return; // chosen by the address, not by a person
-  try {
-    window.localStorage.setItem("sluice-display", display);
-  } catch {
-    // asked for again next time
-  }
-}
-
-function guestName() {
-  return `Guest ${Math.floor(Math.random() * 9000) + 1000}`;
 }

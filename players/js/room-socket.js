@@ -17,7 +17,8 @@ export class SignalingRefusal extends Error {
 /**
  * Keeps a connection until `close()`.
  *
- * Events: `open` (each time it stands, also again), `lost` (`reason`, `retryAt` by performance.now()), `notify` (`detail`: the message).
+ * Events: `open` (each time it stands, also again), `lost` (`detail`: `reason`, and `retryAt` by performance.now()), `notify` (`detail`: the
+ * message).
  */
 export class RoomSocket extends EventTarget {
   #url;
@@ -107,7 +108,7 @@ export class RoomSocket extends EventTarget {
     this.#rejectAll(reason);
     const delay = (BACKOFF[Math.min(this.#failures++, BACKOFF.length - 1)] ?? 0) * (0.9 + Math.random() * 0.2);
     this.#timer = setTimeout(() => this.#connect(), delay);
-    this.dispatchEvent(Object.assign(new Event("lost"), { reason, retryAt: performance.now() + delay }));
+    this.dispatchEvent(new CustomEvent("lost", { detail: { reason, retryAt: performance.now() + delay } }));
   }
 
   /** The network is back: what stood over the old one may be dead without anybody having said so. */

@@ -1,6 +1,6 @@
 // From the query string of a room's page to the addresses it talks to. Pure: no window, so that it can be tested anywhere.
 
-import { endpointUrl, mediaUrl } from "./page-url.js";
+import { endpointUrl } from "./page-url.js";
 
 /** Parameters of the page itself; every other one (`token=…`) goes along to signaling and to the streams' addresses. */
 const OWN = new Set([
@@ -61,21 +61,15 @@ export function roomPlaces(location) {
     /** @param {"whip" | "whep"} kind */
     stream: (kind, room, display) => endpointUrl(kind, locationOf(room, display)),
 
-    /** HTTP-FLV of a participant, for tools. */
-    flv(room, display) {
-      const place = locationOf(room, "x.flv");
-      const search = new URLSearchParams(place.search);
-      search.delete("port"); // the API's
-      const url = new URL(mediaUrl({ ...place, search: `?${search}` }));
-      url.pathname = url.pathname.replace(/x\.flv$/, () => `${encodeURIComponent(display)}.flv`); // a name may hold slashes
-      return url.href;
-    },
-
     /** @param {string} path of the HTTP API, without a first slash */
     api: (path) => new URL(path, `${endpointUrl("whip", locationOf("a", "b")).replace(/rtc\/v1\/.*$/, "")}`).href,
 
-    /** Host of RTMP addresses. */
-    rtmpHost: (host ?? location.hostname).replace(/:\d+$/, ""),
+    /** The same on the API's own port, where what changes something is: `?api=PORT`, else 1985, or 1990 for https. */
+    ownApi(path) {
+      const base = new URL(this.api(""));
+      base.port = value("api") ?? (location.protocol === "https:" ? "1990" : "1985");
+      return new URL(path, base).href;
+    },
 
     /** The page that invites others: everything but who I am. */
     invitation(room) {

@@ -1,17 +1,31 @@
 // What a viewer and a publisher by WebRTC share: a session that is made again and again until somebody stops it.
 
+import { readSnapshot } from "./media-stats.js";
 import { httpSignaling } from "./signaling.js";
 import { sleep } from "./timing.js";
 
 /** Milliseconds from the answer to a connection. */
-export const CONNECT_TIMEOUT = 15_000;
+const CONNECT_TIMEOUT = 15_000;
+/** Milliseconds that the browser may miss answers to its checks: after a change of networks a new session is quicker than its patience. */
+const DISCONNECTED_TIMEOUT = 3_000;
 /** Milliseconds between tries when the gateway does not say, growing. */
 const BACKOFF = [500, 1_000, 2_000, 3_000, 5_000];
 
 /**
  * Events: `state`, and `stats` once a second while a connection is there.
  *
- * Heirs have a method `attempt(url, signal)`: one session from offer to end; it resolves to what state it leaves, and why.
+ * Heirs have a method `attempt(url, signal)`.
+ *
+ * @typedef {import("./media-stats.js").Snapshot} Snapshot
+ *
+ * @typedef {object} Course what a viewer and a publisher see differently in the course of a session
+ * @property {string} live the state while media flows
+ * @property {string} silent the state while nothing comes, and the session still stands
+ * @property {number} silence milliseconds without a byte from the gateway until it is asked whether it still has the session
+ * @property {(pc: RTCPeerConnection) => string} step the state until media flows
+ * @property {(now: Snapshot, pc: RTCPeerConnection) => boolean} hasMedia whether it flows now
+ * @property {(now: Snapshot) => number} bytes those received
+ * @property {(now: Snapshot, before: Snapshot | undefined) => object} summarise
  */
 export class SessionClient extends EventTarget {
   state = "stopped";
@@ -32,23 +46,43 @@ export class SessionClient extends EventTarget {
   /** Where the gateway tells what it knows of this session's connection, when it does. @type {string | undefined} */
   diagnosis;
   #stopping;
+  /** The network is back, perhaps another one: whatever stood over the old one is dead, and the browser takes its time to see that. */
+  #onNetwork = () => this.restart();
 
   constructor(signaling = httpSignaling) {
     super();
     this.signaling = signaling;
   }
 
+  /**
+   * One session from offer to end.
+   *
+   * @param {string} _url @param {AbortSignal} _signal
+   * @returns {Promise<any>} the state it leaves, and why
+   */
+  async attempt(_url, _signal) {
+    return { state: "failed", reason: "nothing to do" };
+  }
+
   /** Keeps a session with that URL until `stop`; one that runs already is stopped first. @param {string} url */
   start(url) {
     this.stop();
     this.#stopping = new AbortController();
+    globalThis.addEventListener?.("online", this.#onNetwork);
     this.#run(url, this.#stopping.signal);
+  }
+
+  /** A new session for the same URL, if there is one. */
+  restart() {
+    const { url } = this.detail;
+    if (this.state !== "stopped" && url !== undefined) this.start(url);
   }
 
   /** Ends the session and tells the gateway, also while the page is going away. */
   stop() {
     this.#stopping?.abort();
     this.#stopping = undefined;
+    globalThis.removeEventListener?.("online", this.#onNetwork);
     this.#leave();
     this.enter("stopped", {});
   }
@@ -93,6 +127,73 @@ export class SessionClient extends EventTarget {
     return true;
   }
 
+  /**
+   * Follows a connection to its end.
+   *
+   * @param {RTCPeerConnection} pc
+   * @param {{ url: string, signal: AbortSignal, began: number }} attempt `began` by performance.now()
+   * @param {Course} course
+   * @param {(begin: () => void) => void} [onStart] gets what may be called once media flows
+   */
+  async follow(pc, { url, signal, began }, course, onStart) {
+    let hadMedia = false;
+    let before;
+    let lastBytes = 0;
+    let lastByteAt = performance.now();
+    let connectedAt;
+    const connectBy = performance.now() + CONNECT_TIMEOUT;
+    const { candidates } = this.detail;
+    const begin = () => {
+      if (hadMedia || this.pc !== pc) return;
+      hadMedia = true;
+      this.joinTime = performance.now() - began;
+      lastByteAt = performance.now();
+      this.enter(course.live, { url });
+    };
+    onStart?.(begin);
+    const wake = makeWaker(pc);
+    try {
+      for (;;) {
+        await wake.sleep(1_000, signal);
+        if (signal.aborted) return { state: "stopped" };
+        if (hasEnded(pc)) {
+          const reason = hadMedia ? "The gateway ended the connection." : "The connection could not be made.";
+          const retryAfter = hadMedia ? 300 : undefined;
+          return { state: "lost", reason, hadMedia, candidates, step: stepOf(pc), retryAfter };
+        }
+        const isConnected = pc.connectionState === "connected";
+        if (isConnected) connectedAt = performance.now();
+        if (!hadMedia && !isConnected && performance.now() > connectBy) {
+          return { state: "lost", reason: "No connection came about.", candidates, step: stepOf(pc) };
+        }
+        if (!hadMedia) this.enter(course.step(pc), { url, candidates });
+
+        const now = readSnapshot(await pc.getStats());
+        if (this.pc !== pc) return { state: "stopped" };
+        this.stats = course.summarise(now, before);
+        if (before === undefined || now.at - before.at >= 900) before = now;
+        this.dispatchEvent(new Event("stats"));
+        if (course.hasMedia(now, pc)) begin();
+
+        const bytes = course.bytes(now);
+        if (bytes !== lastBytes) lastByteAt = performance.now();
+        lastBytes = bytes;
+        const isSilent = performance.now() - lastByteAt >= course.silence;
+        if (hadMedia) this.enter(isSilent ? course.silent : course.live, { url });
+        if (isConnected && !isSilent) continue;
+        // Silence: a publisher that pauses, a gateway that has forgotten us, or another network.
+        if ((isConnected || hadMedia) && (await this.signaling.isGone(this.session, signal))) {
+          return { state: "lost", reason: "The gateway no longer has this session.", hadMedia, retryAfter: 0 };
+        }
+        if (connectedAt !== undefined && performance.now() - connectedAt > DISCONNECTED_TIMEOUT + 1_000) {
+          return { state: "lost", reason: "No packet came back any more.", hadMedia, retryAfter: 0 };
+        }
+      }
+    } finally {
+      wake.end();
+    }
+  }
+
   /** Changes the state and tells the page. */
   enter(state, detail) {
     if (state !== this.state) this.since = performance.now();
@@ -117,7 +218,7 @@ export function stepOf(pc) {
 }
 
 /** @returns {boolean} whether a connection will never carry anything again */
-export function hasEnded(pc) {
+function hasEnded(pc) {
   const states = [pc.connectionState, transportOf(pc)?.state];
   return states.includes("failed") || states.includes("closed");
 }
@@ -139,7 +240,7 @@ export function candidatesOf(sdp) {
 }
 
 /** Sleeps that a change of the connection's state cuts short. */
-export function makeWaker(pc) {
+function makeWaker(pc) {
   let wake = () => {};
   const onChange = () => wake();
   const transport = transportOf(pc);

@@ -13,7 +13,7 @@ const ANSWER_TIMEOUT = 10_000;
  *
  * @typedef {{ sdp: string, session?: string, diagnosis?: string }} Answer `session` is the URL of the session, `diagnosis` where the gateway
  * tells what it knows of its connection
- * @typedef {{ state: "waiting" | "busy" | "lost" | "failed", status?: number, title?: string, reason?: string, retryAfter?: number }} Outcome
+ * @typedef {{ sdp?: undefined, session?: undefined, diagnosis?: undefined, step?: string, state: "waiting" | "busy" | "lost" | "failed", status?: number, title?: string, reason?: string, retryAfter?: number }} Outcome
  * what became of an offer that was not accepted; `retryAfter` in milliseconds. `failed` is not tried again.
  */
 

@@ -1,6 +1,11 @@
 // Waiting that can be cut short.
 
-/** Resolves after `ms`, or when the signal aborts, or when what `onReady` was given is called. */
+/**
+ * Resolves after `ms`, or when the signal aborts, or when what `onReady` was given is called.
+ *
+ * @param {number} ms @param {AbortSignal} signal @param {(end: () => void) => void} [onReady]
+ * @returns {Promise<void>}
+ */
 export function sleep(ms, signal, onReady) {
   return new Promise((resolve) => {
     const end = () => {

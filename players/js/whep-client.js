@@ -1,7 +1,7 @@
 // A WHEP viewer (draft-ietf-wish-whep) that keeps trying: it waits for a publisher, and comes back after an interruption.
 
-import { readSnapshot, summarise } from "./media-stats.js";
-import { CONNECT_TIMEOUT, hasEnded, makeWaker, SessionClient, stepOf } from "./session-client.js";
+import { summarise } from "./media-stats.js";
+import { SessionClient, stepOf } from "./session-client.js";
 
 /** Milliseconds without a byte before the session is asked for. */
 const SILENCE = 2_500;
@@ -33,7 +33,8 @@ export class WhepClient extends SessionClient {
     await pc.setLocalDescription(offer);
     // No waiting for candidates: the gateway learns where we are from the first packet we send.
     const outcome = await this.exchange(pc, url, signal);
-    return outcome === true ? await this.#watch(pc, url, began, signal) : outcome;
+    if (outcome !== true) return outcome;
+    return await this.follow(pc, { url, signal, began }, COURSE, (begin) => this.#video.requestVideoFrameCallback?.(begin));
   }
 
   #open() {
@@ -50,60 +51,18 @@ export class WhepClient extends SessionClient {
     });
     return pc;
   }
-
-  /** Follows a connection to its end. */
-  async #watch(pc, url, began, signal) {
-    let hadMedia = false;
-    let before;
-    let lastBytes = 0;
-    let lastByteAt = performance.now();
-    const connectBy = performance.now() + CONNECT_TIMEOUT;
-    const { candidates } = this.detail;
-
-    const played = () => {
-      if (hadMedia || this.pc !== pc) return;
-      hadMedia = true;
-      this.joinTime = performance.now() - began;
-      this.enter("playing", { url });
-    };
-    this.#video.requestVideoFrameCallback?.(played);
-    const wake = makeWaker(pc);
-    try {
-      for (;;) {
-        await wake.sleep(1_000, signal);
-        if (signal.aborted) return { state: "stopped" };
-        if (hasEnded(pc)) {
-          const reason = hadMedia ? "The gateway ended the connection." : "The connection could not be made.";
-          return { state: "lost", reason, hadMedia, candidates, step: viewStep(pc), retryAfter: hadMedia ? 300 : undefined };
-        }
-        if (pc.connectionState !== "connected" && performance.now() > connectBy && !hadMedia) {
-          return { state: "lost", reason: "No connection came about.", candidates, step: viewStep(pc) };
-        }
-        if (!hadMedia) this.enter(viewStep(pc), { url, candidates });
-
-        const now = readSnapshot(await pc.getStats());
-        if (this.pc !== pc) return { state: "stopped" };
-        this.stats = summarise(now, before);
-        if (before === undefined || now.at - before.at >= 900) before = now;
-        this.dispatchEvent(new Event("stats"));
-        if (now.video?.framesDecoded > 0 || (now.audio?.packetsReceived > 50 && !now.video?.framesReceived)) played();
-
-        const bytes = (now.video?.bytesReceived ?? 0) + (now.audio?.bytesReceived ?? 0);
-        if (bytes !== lastBytes) lastByteAt = performance.now();
-        lastBytes = bytes;
-        const isSilent = performance.now() - lastByteAt >= SILENCE;
-        if (hadMedia) this.enter(isSilent ? "paused" : "playing", { url });
-        if (pc.connectionState === "connected" && !isSilent) continue;
-        // Silence: a publisher that pauses, or a gateway that has forgotten us.
-        if ((pc.connectionState === "connected" || hadMedia) && (await this.signaling.isGone(this.session, signal))) {
-          return { state: "lost", reason: "The gateway no longer has this session.", hadMedia, retryAfter: 0 };
-        }
-      }
-    } finally {
-      wake.end();
-    }
-  }
 }
+
+/** @type {import("./session-client.js").Course} */
+const COURSE = {
+  live: "playing",
+  silent: "paused",
+  silence: SILENCE,
+  step: viewStep,
+  hasMedia: ({ video, audio }) => video?.framesDecoded > 0 || (audio?.packetsReceived > 50 && !video?.framesReceived),
+  bytes: ({ video, audio }) => (video?.bytesReceived ?? 0) + (audio?.bytesReceived ?? 0),
+  summarise,
+};
 
 /** @returns {State} how far a connection has come */
 function viewStep(pc) {

@@ -1,7 +1,7 @@
 // A WHIP publisher (RFC 9725) that keeps trying: it waits while somebody else publishes, and comes back after an interruption.
 
-import { readSnapshot, summariseSent } from "./media-stats.js";
-import { CONNECT_TIMEOUT, hasEnded, makeWaker, SessionClient, stepOf } from "./session-client.js";
+import { summariseSent } from "./media-stats.js";
+import { SessionClient, stepOf } from "./session-client.js";
 import { sleep } from "./timing.js";
 
 /** Milliseconds to wait for host candidates: the gateway learns where we are from our packets, other servers may not. */
@@ -32,6 +32,14 @@ export class WhipClient extends SessionClient {
   /** @type {Settings} */
   settings = {};
 
+  /** @param {import("./signaling.js").Signaling} [signaling] default: WHIP */
+  constructor(signaling) {
+    super(signaling);
+    this.addEventListener("state", () => {
+      if (this.state === "live") this.setMaxBitrate(this.settings.maxBitrate); // Firefox takes it only now
+    });
+  }
+
   /**
    * Publishes another camera, screen or microphone. Without a new session when there was a track of that kind before; else,
    * while publishing, with one.
@@ -54,12 +62,6 @@ export class WhipClient extends SessionClient {
     if (sender !== undefined) await limit(sender, maxBitrate);
   }
 
-  /** A new session for the same URL, if there is one. */
-  restart() {
-    const { url } = this.detail;
-    if (this.state !== "stopped" && url !== undefined) this.start(url);
-  }
-
   async attempt(url, signal) {
     const began = performance.now();
     if (this.stream.getTracks().length === 0)
@@ -71,7 +73,7 @@ export class WhipClient extends SessionClient {
     const { maxBitrate } = this.settings;
     const start = Math.min(START_BITRATE, maxBitrate ?? START_BITRATE);
     const outcome = await this.exchange(pc, url, signal, (sdp) => askForStartBitrate(sdp, start));
-    return outcome === true ? await this.#watch(pc, url, began, signal) : outcome;
+    return outcome === true ? await this.follow(pc, { url, signal, began }, COURSE) : outcome;
   }
 
   async #open() {
@@ -88,59 +90,22 @@ export class WhipClient extends SessionClient {
     }
     return pc;
   }
+}
 
-  /** Follows a connection to its end. */
-  async #watch(pc, url, began, signal) {
-    let hadMedia = false;
-    let before;
-    let lastBytes = 0;
-    let lastByteAt = performance.now();
-    const connectBy = performance.now() + CONNECT_TIMEOUT;
-    const { candidates } = this.detail;
-    const wake = makeWaker(pc);
-    try {
-      for (;;) {
-        await wake.sleep(1_000, signal);
-        if (signal.aborted) return { state: "stopped" };
-        if (hasEnded(pc)) {
-          const reason = hadMedia ? "The gateway ended the connection." : "The connection could not be made.";
-          return { state: "lost", reason, hadMedia, candidates, step: stepOf(pc), retryAfter: hadMedia ? 300 : undefined };
-        }
-        const isConnected = pc.connectionState === "connected";
-        if (!isConnected && !hadMedia) {
-          if (performance.now() > connectBy) {
-            return { state: "lost", reason: "No connection came about.", candidates, step: stepOf(pc) };
-          }
-          this.enter(stepOf(pc), { url, candidates });
-          continue;
-        }
-        if (!hadMedia) {
-          hadMedia = true;
-          lastByteAt = performance.now();
-          this.joinTime = performance.now() - began;
-          this.enter("live", { url });
-          await this.setMaxBitrate(this.settings.maxBitrate); // Firefox takes it only now
-        }
+/** @type {import("./session-client.js").Course} */
+const COURSE = {
+  live: "live",
+  silent: "live", // reports come every second or two: without them the connection is about to end
+  silence: SILENCE,
+  step: publishStep,
+  hasMedia: (_now, pc) => pc.connectionState === "connected",
+  bytes: (now) => now.pair?.bytesReceived ?? 0,
+  summarise: summariseSent,
+};
 
-        const now = readSnapshot(await pc.getStats());
-        if (this.pc !== pc) return { state: "stopped" };
-        this.stats = summariseSent(now, before);
-        if (before === undefined || now.at - before.at >= 900) before = now;
-        this.dispatchEvent(new Event("stats"));
-
-        const bytes = now.pair?.bytesReceived ?? 0;
-        if (bytes !== lastBytes) lastByteAt = performance.now();
-        lastBytes = bytes;
-        if (isConnected && performance.now() - lastByteAt < SILENCE) continue;
-        lastByteAt = performance.now(); // asked once per silence
-        if (await this.signaling.isGone(this.session, signal)) {
-          return { state: "lost", reason: "The gateway no longer has this session.", hadMedia, retryAfter: 0 };
-        }
-      }
-    } finally {
-      wake.end();
-    }
-  }
+/** @returns {State} how far a connection has come */
+function publishStep(pc) {
+  return stepOf(pc) === "connecting" ? "connecting" : "securing";
 }
 
 /** @returns {string[]} names of video codecs this browser can send, in its own order: `H264`, `VP8` */

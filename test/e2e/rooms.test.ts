@@ -73,7 +73,6 @@ suite("rooms", { skip }, () => {
     assert.equal(await ann.locator('.tile[data-who="other"] .tile-name').textContent(), name);
     assert.equal(await ann.locator(".tile img").count(), 0);
     assert.equal(await text(ann, "state"), "In the room");
-    assert.match(await text(ann, "mix"), /^ffmpeg -i .*amix.*\/tea\/merge$/);
 
     // What one switches off the other is told, and shown.
     const told = "[...__sluice.room.participants.values()][0].told";
@@ -121,6 +120,16 @@ suite("rooms", { skip }, () => {
     await seeEachOther(pages);
     await until(pages[0] as Page, "__sluice.speaker !== undefined"); // their microphones beep
     await close(...pages);
+  });
+
+  test("a page says so when it is in the room and its media is blocked, with what the gateway saw", async () => {
+    // Nobody is at port 9: signaling stands, and no packet comes through.
+    const page = await open("blocked", "Ann", "eip=127.0.0.1:9");
+    await until(page, "__sluice.state === 'joined'");
+    await page.locator("#trouble").waitFor({ state: "visible" });
+    assert.match(await text(page, "trouble-title"), /do not get through/);
+    await until(page, "/never heard from this browser/.test(document.querySelector('#trouble-text').textContent)");
+    await close(page);
   });
 
   test("a call for two goes on by itself after the gateway has been started anew", async () => {
