@@ -120,10 +120,4 @@ suite("whip.html, whep.html and srs_player.html", { skip }, () => {
     assert.deepEqual(errors, []);
     for (const each of [publisher, viewer, { page }]) await each.page.context().close();
   });
-
-  test("srs_player.html says plainly that HLS is not there yet", async () => {
-    const { page } = await open("srs_player.html?autostart=true&stream=livestream.m3u8");
-    await until(page, "document.querySelector('#notice-title').textContent === 'HLS is not offered yet'");
-    await page.context().close();
-  });
 });
