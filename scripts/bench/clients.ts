@@ -70,7 +70,7 @@ async function decode(input: string): Promise<Result> {
 async function dump({ gateway, folder }: Place): Promise<Result> {
   const file = join(folder, "dump.flv");
   const child = new Child("rtmpdump", ["-q", "-r", gateway.rtmpUrl(), "--live", "-o", file]);
-  await pause(SECONDS * 1000 + 500);
+  await pause((SECONDS + 3) * 1000); // it may begin with the next key frame only
   await child.stop("SIGINT");
   return await decode(file);
 }
