@@ -84,6 +84,7 @@ test("tells of each stream its codecs, bit rate, viewers by protocol, publisher,
     );
     assert.deepEqual(links, [
       "players/whep.html?autostart=true&app=live&stream=one",
+      "players/srs_player.html?autostart=true&app=live&stream=one.m3u8",
       "players/srs_player.html?autostart=true&app=live&stream=one.flv",
       "players/rtc_player.html?autostart=true&app=live&stream=one",
     ]);
