@@ -15,12 +15,6 @@ import { playByVlc } from "../../test/support/vlc.js";
 import { makeFixture } from "../fixtures.js";
 
 type Result = { readonly pictures: number; readonly trouble: string };
-type Row = {
-  readonly source: string;
-  readonly client: string;
-  readonly "pictures per second (25)": number;
-  readonly trouble: string;
-};
 type Client = readonly [name: string, program: string, run: (place: Place) => Promise<Result>];
 type Place = { readonly gateway: GatewayProcess; readonly flv: string; readonly folder: string };
 
@@ -38,9 +32,8 @@ const CLIENTS: readonly Client[] = [
   ["mpegts.js in Chromium", "chromium", playByPage],
 ];
 
-export async function run(): Promise<Row[]> {
+export async function run(): Promise<void> {
   const { path } = await makeFixture();
-  const rows: Row[] = [];
   for (const source of ["RTMP", "WHIP"] as const) {
     const gateway = await GatewayProcess.start({ rtc: "rtc_to_rtmp on;", vhost: "http_remux { enabled on; }" });
     const folder = mkdtempSync(join(tmpdir(), "sluice-clients-"));
@@ -53,7 +46,8 @@ export async function run(): Promise<Row[]> {
         if (CHOSEN !== undefined && !CHOSEN.some((word) => client.toLowerCase().includes(word.toLowerCase()))) continue;
         if (spawnSync("which", [program]).status !== 0) continue;
         const { pictures, trouble } = await play(place);
-        rows.push({ source, client, "pictures per second (25)": pictures / SECONDS, trouble });
+        const rate = (pictures / SECONDS).toFixed(2);
+        console.log(`  ${source} to ${client}: ${rate} pictures a second (25)${trouble === "" ? "" : `; ${trouble}`}`);
       }
     } finally {
       await rtmp?.stop("SIGKILL");
@@ -62,7 +56,6 @@ export async function run(): Promise<Row[]> {
       rmSync(folder, { recursive: true, force: true });
     }
   }
-  return rows;
 }
 
 /** Decodes so many seconds of a URL, or all of a file. */
@@ -77,7 +70,7 @@ async function decode(input: string): Promise<Result> {
 async function dump({ gateway, folder }: Place): Promise<Result> {
   const file = join(folder, "dump.flv");
   const child = new Child("rtmpdump", ["-q", "-r", gateway.rtmpUrl(), "--live", "-o", file]);
-  await pause(SECONDS * 1000 + 500);
+  await pause((SECONDS + 3) * 1000); // it may begin with the next key frame only
   await child.stop("SIGINT");
   return await decode(file);
 }
@@ -122,4 +115,4 @@ async function playByPage({ gateway }: Place): Promise<Result> {
   }
 }
 
-if (process.argv[1]?.endsWith("bench/clients.js")) console.table(await run());
+if (process.argv[1]?.endsWith("bench/clients.js")) await run();
