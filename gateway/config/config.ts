@@ -89,7 +89,7 @@ export type VhostConfig = {
     readonly dispose: number;
     readonly keys: boolean;
     readonly fragmentsPerKey: number;
-    readonly onDemand: boolean;
+    readonly onDemand: "auto" | "on" | "off";
   };
   readonly httpRemux: {
     readonly enabled: boolean;

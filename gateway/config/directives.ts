@@ -394,7 +394,7 @@ export const DIRECTIVES = {
     seconds(0.5, 60),
     "2",
     `Seconds per segment: a segment ends at the first key frame after it, so with key frames further apart segments are as long as those
-    distances. Plain players stay about three segments behind.`,
+    distances; a WebRTC publisher is asked for one each time. Plain players stay about three segments behind.`,
   ),
   "vhost.hls.hls_window": ready(
     seconds(1, 3600),
@@ -439,10 +439,11 @@ export const DIRECTIVES = {
   ),
   "vhost.hls.hls_fragments_per_key": ready(integer(1, 100_000), "5", "Segments after which another key is used."),
   "vhost.hls.on_demand": ready(
-    flag,
-    "off",
-    `Whether a stream is packaged only while somebody watches it over HLS. On: it costs nothing meanwhile, and the first viewer waits for the
-    first segment.`,
+    choice("auto", "on", "off"),
+    "auto",
+    `When a stream is packaged. off: from publish on, so that the first viewer has a picture at once; on: only while somebody watches it
+    over HLS, and the first viewer waits for the first segment; auto: like off, but like on for WebRTC publishers whose segments are not
+    written to disk, since their sound needs a transcoder and most, such as the participants of a room, are never watched over HLS.`,
   ),
 
   "vhost.http_hooks.enabled": ready(

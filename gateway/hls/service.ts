@@ -15,7 +15,12 @@ import { CONTEXT, type HlsTarget, parseTarget } from "./target.js";
 export type HlsVhost = {
   /** The configured vhost that serves the name. */
   readonly name: string;
-  readonly hls: HlsSettings & { readonly enabled: boolean; readonly onDemand: boolean };
+  readonly hls: HlsSettings & {
+    readonly enabled: boolean;
+    readonly onDemand: "auto" | "on" | "off";
+    /** Folder that segments are written to besides; empty: none. */
+    readonly path: string;
+  };
 };
 
 export type HlsServiceOptions = {
@@ -110,7 +115,7 @@ export class HlsService {
     if (event.type === "publish") {
       const settings = this.#settings(stream.name);
       if (packaged !== undefined) packaged.restart();
-      else if (settings?.onDemand === false) this.#package(stream);
+      else if (settings !== undefined && !isOnDemand(settings, stream)) this.#package(stream);
     } else if (event.type === "unpublish") {
       packaged?.pause();
     }
@@ -357,7 +362,7 @@ export class HlsService {
     this.#live.set(key, packaged);
     this.#byToken.set(packaged.token, packaged);
     packaged.start();
-    if (settings.onDemand) this.#watchDemand(packaged);
+    if (isOnDemand(settings, stream)) this.#watchDemand(packaged);
     return packaged;
   }
 
@@ -425,6 +430,10 @@ export class HlsService {
       this.#numbers.delete(oldest);
     }
   }
+}
+
+function isOnDemand({ onDemand, path }: HlsVhost["hls"], stream: Stream): boolean {
+  return onDemand === "on" || (onDemand === "auto" && path === "" && stream.sourceLane === "packets");
 }
 
 type PlaylistTarget = Extract<HlsTarget, { kind: "playlist" }>;

@@ -3,7 +3,8 @@
 
 import { randomUUID } from "node:crypto";
 import type { IncomingMessage, ServerResponse } from "node:http";
-import type { Socket } from "node:net";
+import type { Http2ServerResponse, ServerHttp2Stream } from "node:http2";
+import { Socket } from "node:net";
 
 import { type WebSocket, WebSocketServer } from "ws";
 
@@ -32,7 +33,7 @@ export class FlvService {
   readonly #fanOuts: FlvFanOuts;
   readonly #viewers = new Set<Session>();
   /** Sockets that a stream is played to. */
-  readonly #taken = new WeakSet<Socket>();
+  readonly #taken = new WeakSet<object>();
   // Compression would cost each viewer what is done once for all. Players say next to nothing: pings, and the closing handshake.
   readonly #webSockets = new WebSocketServer({
     noServer: true,
@@ -65,6 +66,7 @@ export class FlvService {
 
   /** Plays to a GET; the answer's head is written when the hub has granted it. @throws Refusal before anything is written */
   async serve(target: FlvTarget, request: IncomingMessage, response: ServerResponse, headers: FlvHeaders): Promise<void> {
+    if (request.httpVersionMajor === 2) return await this.#serveStream(target, request, response, headers);
     const { socket } = request;
     // What is pipelined behind a body without end can never be answered, and would be written into it.
     if (this.#taken.has(socket)) throw new Refusal("bad-request", "This connection plays a stream already.");
@@ -80,6 +82,17 @@ export class FlvService {
         response.writeHead(200).flushHeaders();
       },
       close: () => socket.end(),
+    });
+  }
+
+  /** HTTP/2: the body goes through the request's own stream, and the connection is others' too. */
+  async #serveStream(target: FlvTarget, request: IncomingMessage, response: ServerResponse, headers: FlvHeaders): Promise<void> {
+    const { stream } = response as unknown as Http2ServerResponse;
+    await this.#play(target, request, {
+      socket: stream,
+      framing: "http",
+      open: () => void response.writeHead(200, { ...headers, ...FLV_HEADERS }).flushHeaders(),
+      close: () => stream.end(),
     });
   }
 
@@ -123,7 +136,7 @@ export class FlvService {
     const peer: Peer = {
       id: randomUUID(),
       protocol: "flv",
-      address: addressOf(socket),
+      address: addressOf(request.socket),
       parameters,
       ...(pageUrl !== undefined && { pageUrl: pageUrl.slice(0, 1024) }),
     };
@@ -195,7 +208,7 @@ export function flvProblem(error: unknown): Problem {
 }
 
 type Transport = {
-  readonly socket: Socket;
+  readonly socket: Socket | ServerHttp2Stream;
   readonly framing: Framing;
   /** The hub has said yes. */
   readonly open: () => void;
@@ -226,11 +239,12 @@ class Session {
   listen(): void {
     const { socket } = this.#transport;
     socket.setTimeout(0); // a stream may be silent for long
-    socket.setNoDelay(true);
-    socket.setKeepAlive(true, KEEP_ALIVE);
+    if (socket instanceof Socket) {
+      socket.setNoDelay(true).setKeepAlive(true, KEEP_ALIVE);
+      socket.on("end", () => this.close("the client closed the connection", "ended")); // a stream's end is only the request's
+    }
     socket.on("drain", () => this.#viewer.drained());
-    socket.on("end", () => this.close("the client closed the connection", "ended"));
-    socket.on("error", (error) => this.close(`socket: ${error.message}`, "gave-up"));
+    socket.on("error", (error: Error) => this.close(`socket: ${error.message}`, "gave-up"));
     socket.on("close", () => this.close("the connection broke", "gave-up"));
   }
 

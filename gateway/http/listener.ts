@@ -9,8 +9,15 @@ import {
   type IncomingMessage,
   type ServerResponse,
 } from "node:http";
+import {
+  constants,
+  createServer as createHttp2Server,
+  type Http2Server,
+  type Http2ServerRequest,
+  type Http2ServerResponse,
+} from "node:http2";
 import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
-import { createServer as createTlsServer, type Server as TlsServer } from "node:tls";
+import { createServer as createTlsServer, type TLSSocket, type Server as TlsServer } from "node:tls";
 
 import type { ListenAddress } from "../config/config.js";
 import type { Credentials } from "./certificates.js";
@@ -51,6 +58,9 @@ const IDLE_TIMEOUT = 60_000;
 const CHECK_INTERVAL = 2_000;
 /** Bytes of headers: long queries and tokens fit. */
 const MAX_HEADERS = 16 << 10;
+/** Requests at once, and MB of what Node holds for one client, over HTTP/2. */
+const MAX_STREAMS = 100;
+const MAX_SESSION_MEMORY = 8;
 /** Milliseconds for the bytes that tell protocols apart. */
 const FIRST_BYTES_TIMEOUT = 5_000;
 /** Connections of another protocol on the same port: they have limits of their own. */
@@ -188,13 +198,34 @@ function openHttp(options: ListenerOptions): HttpServer {
 }
 
 function openTls({ key, cert }: Credentials, http: HttpServer, options: ListenerOptions): TlsServer {
-  const server = createTlsServer({ key, cert, handshakeTimeout: HEADERS_TIMEOUT, ALPNProtocols: ["http/1.1"] });
-  // With TLS a request's socket is another object than the connection's.
-  server.on("secureConnection", (socket: Socket) => {
-    markExcess(socket, options);
-    http.emit("connection", socket);
+  const http2 = openHttp2(options);
+  const server = createTlsServer({ key, cert, handshakeTimeout: HEADERS_TIMEOUT, ALPNProtocols: ["h2", "http/1.1"] });
+  server.on("secureConnection", (socket: TLSSocket) => {
+    markExcess(socket, options); // with TLS a request's socket is another object than the connection's
+    if (socket.alpnProtocol !== "h2") http.emit("connection", socket);
+    else if (isExcess(socket, options)) socket.destroy();
+    else http2.emit("connection", socket);
   });
   server.on("tlsClientError", (_error, socket) => socket.destroy()); // Node leaves it open after a timeout
+  return server;
+}
+
+/** HTTP/2 over TLS (RFC 9113); clients that want a WebSocket make another connection for it and ask for HTTP/1.1 there. */
+function openHttp2(options: ListenerOptions): Http2Server {
+  const server = createHttp2Server({ settings: { maxConcurrentStreams: MAX_STREAMS }, maxSessionMemory: MAX_SESSION_MEMORY });
+  server.setTimeout(IDLE_TIMEOUT);
+  server.on("sessionError", () => {}); // a client that makes no sense: its session is over
+  server.on("request", (request: Http2ServerRequest, response: Http2ServerResponse) => {
+    request.on("error", () => {});
+    response.on("error", () => {});
+    if (!request.complete) {
+      const late = setTimeout(() => request.stream.close(constants.NGHTTP2_CANCEL), REQUEST_TIMEOUT);
+      request.once("end", () => clearTimeout(late)).once("close", () => clearTimeout(late));
+    }
+    request.headers.host ??= request.authority;
+    // Node gives these the methods of HTTP/1.1's; what writes to the connection itself asks for the version before.
+    options.handler(request as unknown as IncomingMessage, response as unknown as ServerResponse);
+  });
   return server;
 }
 

@@ -67,7 +67,7 @@ test("an empty configuration has the contract's defaults: RTMP and HTTP on, WebR
     httpHooks: { enabled: false, on_publish: [], on_unpublish: [], on_play: [], on_stop: [], on_hls: [] },
     httpRemux: { enabled: false, mount: "[vhost]/[app]/[stream].flv" },
     hls: {
-      ...{ enabled: false, fragment: 2_000, window: 30_000, lowLatency: true, part: 200, format: "fmp4", onDemand: false },
+      ...{ enabled: false, fragment: 2_000, window: 30_000, lowLatency: true, part: 200, format: "fmp4", onDemand: "auto" },
       ...{ path: "", cleanup: true, dispose: 120_000, keys: false, fragmentsPerKey: 5 },
     },
   });

@@ -46,6 +46,7 @@ suite("WebRTC over TCP", () => {
     const tcp = `protocol all; tcp { enabled on; listen 127.0.0.1:${shared}; }`;
     gateway = await GatewayProcess.start({
       top: `http_api { ${https} } http_server { ${https} } rtc_server { ${tcp} }`,
+      vhost: "http_remux { enabled on; } hls { enabled on; }",
     });
     publisher = publish(path, gateway.rtmpUrl());
     host = new ViewerHost();
@@ -113,6 +114,39 @@ suite("WebRTC over TCP", () => {
     assert.equal(checkSequence(video).missing, 0);
     await viewer.leave();
     await camera.stop();
+    await page.close();
+  });
+
+  test("the browser's HTTP/2 carries HTTP-FLV and HLS", async () => {
+    const page = await browser.openForProbe(`https://127.0.0.1:${shared}/`);
+    const flv = (await page.evaluate(`(async () => {
+      const response = await fetch("/live/livestream.flv");
+      const reader = response.body.getReader();
+      const head = [];
+      let bytes = 0;
+      while (bytes < 100_000) {
+        const { value, done } = await reader.read();
+        if (done) break;
+        if (head.length < 3) head.push(...value.subarray(0, 3));
+        bytes += value.length;
+      }
+      await reader.cancel();
+      return { status: response.status, head: String.fromCharCode(...head.slice(0, 3)), bytes };
+    })()`)) as { status: number; head: string; bytes: number };
+    assert.equal(flv.status, 200);
+    assert.equal(flv.head, "FLV");
+    assert.ok(flv.bytes >= 100_000);
+    const playlist = await eventually("a playlist with a segment", async () => {
+      const [status, text] = (await page.evaluate(
+        `fetch("/live/livestream.m3u8").then(async (response) => [response.status, await response.text()])`,
+      )) as [number, string];
+      return status === 200 && text.startsWith("#EXTM3U") ? text : undefined;
+    });
+    assert.match(playlist, /#EXT/);
+    const protocols = await page.evaluate(
+      `performance.getEntriesByType("resource").map(({ nextHopProtocol }) => nextHopProtocol)`,
+    );
+    assert.ok((protocols as string[]).includes("h2"), String(protocols));
     await page.close();
   });
 

@@ -6,6 +6,7 @@ import { test } from "node:test";
 
 import type { HlsAnswer, HlsRequest } from "../../gateway/hls/service.js";
 import { Refusal } from "../../gateway/media/errors.js";
+import { peer, RecordingSource } from "../support/frames.js";
 import { readPlaylist } from "../support/hls-rules.js";
 import { HlsWorld } from "../support/hls-source.js";
 
@@ -429,7 +430,7 @@ test("who is sent away stays away for a while", async () => {
 });
 
 test("on demand a stream is packaged from the first request on, with the group that is kept, until nobody asks", async () => {
-  const world = new HlsWorld({ settings: { onDemand: true } });
+  const world = new HlsWorld({ settings: { onDemand: "on" } });
   const publisher = await world.publish();
   publisher.run(5_000);
   assert.equal(publisher.publication.stream.frames.viewerCount, 0);
@@ -443,6 +444,25 @@ test("on demand a stream is packaged from the first request on, with the group t
   publisher.run(75_000);
   assert.equal(publisher.publication.stream.frames.viewerCount, 0);
   assert.equal(world.service.streams.length, 0);
+});
+
+test("a WebRTC publisher is packaged from publish on when that is asked for, or when there is a folder to write to", async () => {
+  for (const [settings, packaged] of [
+    [{}, 0],
+    [{ onDemand: "off" }, 1],
+    [{ path: "/hls" }, 1],
+    [{ path: "/hls", onDemand: "on" }, 0],
+  ] as const) {
+    const world = new HlsWorld({ settings });
+    await world.hub.publish({
+      name: { vhost: "__defaultVhost__", app: "room", stream: "ann" },
+      peer: peer("192.0.2.1", "rtc"),
+      source: new RecordingSource(),
+      lane: "packets",
+    });
+    assert.equal(world.service.streams.length, packaged, JSON.stringify(settings));
+    world.service.close();
+  }
 });
 
 test("the end of the gateway answers all, and leaves no timer", async () => {

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { request as httpRequest, type IncomingHttpHeaders } from "node:http";
+import { connect } from "node:net";
 import { type TestContext, test } from "node:test";
 import { gunzipSync } from "node:zlib";
 
@@ -207,6 +208,43 @@ test("a held reload is answered when its part is born, and when the client leave
   const [playlist, part] = await held;
   assert.ok((readPlaylist(playlist.body.toString()).segments.at(-1)?.parts.length ?? 0) > (last?.parts.length ?? 0));
   assert.deepEqual([part.status, part.headers["content-type"]], [200, "video/mp4"]);
+});
+
+test("many answers on one connection, also to requests that came before the last was answered", async (t) => {
+  const { publication, open, hls, port } = await setUp(t);
+  write(publication, 0, 6_500);
+  const { media, listed } = await open();
+  const last = listed.segments.at(-1);
+  const socket = connect(port, "127.0.0.1");
+  t.after(() => socket.destroy());
+  let received = Buffer.alloc(0);
+  socket.on("data", (chunk: Buffer) => {
+    received = Buffer.concat([received, chunk]);
+  });
+  const statuses = (): string[] => received.toString("latin1").match(/HTTP\/1\.1 \d+/g) ?? [];
+  const lines = (path: string): string => `GET ${path} HTTP/1.1\r\nHost: gw\r\nAccept-Encoding: gzip\r\n\r\n`;
+  const first = last?.parts.length ?? 0;
+  for (let part = first; part < first + 3; part++) {
+    const round = part - first;
+    const held = `${media}&_HLS_msn=${last?.sequence}&_HLS_part=${part}`;
+    socket.write(lines(held) + lines(`/live/${listed.segments[0]?.map}`) + lines("/live/other.m3u8"));
+    await eventually("it is held", () => (hls.streams[0]?.waiting === 1 ? true : undefined));
+    assert.equal(statuses().length, 3 * round);
+    write(publication, 6_520 + 200 * round, 6_720 + 200 * round);
+    await eventually("three more are answered", () => (statuses().length === 3 * round + 3 ? true : undefined));
+    assert.deepEqual(
+      statuses()
+        .slice(-3)
+        .map((status) => status.slice(-3)),
+      ["200", "200", "404"],
+    );
+  }
+  const end = received.indexOf("\r\n\r\n") + 4;
+  const head = received.toString("latin1", 0, end);
+  assert.match(head, /content-encoding: gzip/i);
+  const size = Number(/content-length: (\d+)/i.exec(head)?.[1]);
+  const text = gunzipSync(received.subarray(end, end + size)).toString();
+  assert.equal(readPlaylist(text).segments.at(-1)?.parts.length, first + 1);
 });
 
 test("held requests are answered with the end when the stream ends", async (t) => {

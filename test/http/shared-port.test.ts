@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
-import { request } from "node:http";
+import { type IncomingHttpHeaders, type OutgoingHttpHeaders, request } from "node:http";
+import { connect as http2Connect } from "node:http2";
 import { request as secureRequest } from "node:https";
 import { connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
@@ -246,3 +247,61 @@ async function textOf(socket: TLSSocket): Promise<string> {
   for await (const chunk of socket) text += String(chunk);
   return text;
 }
+
+test("HTTPS speaks HTTP/2 to clients that can, and HTTP/1.1 and WebSockets to the others", async (t) => {
+  const { port } = await share(t);
+  const client = http2Connect(`https://127.0.0.1:${port}`, { rejectUnauthorized: false });
+  t.after(() => client.destroy());
+  const ask = (
+    headers: OutgoingHttpHeaders,
+    body?: string,
+  ): Promise<{ status: number; headers: IncomingHttpHeaders; body: string }> =>
+    new Promise((resolve, reject) => {
+      const stream = client.request(headers).on("error", reject);
+      let [status, got, text]: [number, IncomingHttpHeaders, string] = [0, {}, ""];
+      stream.on("response", (response) => {
+        status = response[":status"] ?? 0;
+        got = response;
+      });
+      stream.setEncoding("utf8").on("data", (chunk: string) => {
+        text += chunk;
+      });
+      stream.on("end", () => resolve({ status, headers: got, body: text })).end(body);
+    });
+  const [versions, page, nothing] = await Promise.all([
+    ask({ ":path": "/api/v1/versions" }),
+    ask({ ":path": "/players/whep.html" }),
+    ask({ ":path": "/nothing" }),
+  ]);
+  assert.deepEqual([versions.status, page.status, nothing.status], [200, 200, 404]);
+  assert.equal((JSON.parse(versions.body) as { code: number }).code, 0);
+  assert.match(String(page.headers["content-security-policy"]), /default-src/);
+  assert.match(page.body, /<html/);
+  const path = "/rtc/v1/whep/?app=live&stream=livestream";
+  const answer = await ask({ ":method": "POST", ":path": path, "content-type": "application/sdp" }, "v=0\r\n");
+  assert.equal(answer.status, 201);
+  assert.match(answer.body, /^v=0/);
+  const gone = await ask({ ":method": "DELETE", ":path": String(answer.headers.location) });
+  assert.equal(gone.status, 200);
+  assert.equal((await ask({ ":path": "/live/none.flv" })).status, 404);
+
+  const upgrade = tlsConnect({ host: "127.0.0.1", port, rejectUnauthorized: false, ALPNProtocols: ["http/1.1"] });
+  await once(upgrade, "secureConnect");
+  upgrade.write("GET /live/none.flv HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n");
+  upgrade.end("Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n");
+  assert.match(await textOf(upgrade), /^HTTP\/1\.1 404 /, "its own answer, by the handler of WebSockets");
+});
+
+test("an HTTP/2 request whose body does not come keeps no neighbour waiting", async (t) => {
+  const { port } = await share(t);
+  const client = http2Connect(`https://127.0.0.1:${port}`, { rejectUnauthorized: false });
+  t.after(() => client.destroy());
+  const path = "/rtc/v1/whep/?app=live&stream=livestream";
+  const slow = client.request({ ":method": "POST", ":path": path, "content-type": "application/sdp" });
+  slow.on("error", () => {}).write("v=0");
+  const neighbour = client.request({ ":path": "/api/v1/versions" });
+  const [response] = (await once(neighbour, "response")) as [IncomingHttpHeaders & { ":status"?: number }];
+  assert.equal(response[":status"], 200);
+  neighbour.close();
+  slow.close();
+});

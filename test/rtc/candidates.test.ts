@@ -4,7 +4,13 @@ import { test } from "node:test";
 import { parseConfig } from "../../gateway/config/read.js";
 import { Refusal } from "../../gateway/media/errors.js";
 import { addressBytes, addressText, isLoopback, scopeOf } from "../../gateway/rtc/address.js";
-import { type CandidateSources, gatherCandidates, parseHostPort, parseRequested } from "../../gateway/rtc/candidates.js";
+import {
+  type CandidateSources,
+  gatherCandidates,
+  parseHostPort,
+  parseRequested,
+  withTransports,
+} from "../../gateway/rtc/candidates.js";
 import { type Candidate, candidateLines } from "../../gateway/rtc/sdp-answer.js";
 
 const SOURCES: CandidateSources = {
@@ -226,4 +232,30 @@ test("addresses as bytes", () => {
     assert.equal(addressText(bytes), full);
   }
   assert.ok(isLoopback("127.9.9.9") && isLoopback("::1") && isLoopback("::ffff:127.0.0.1") && !isLoopback("10.0.0.1"));
+});
+
+test("TCP candidates follow the UDP ones, at the port of the listener that serves the address", () => {
+  const udp = [
+    { transport: "udp" as const, address: "192.0.2.1", port: 8000 },
+    { transport: "udp" as const, address: "2001:db8::1", port: 8000 },
+    { transport: "udp" as const, address: "203.0.113.7", port: 41_000 },
+  ];
+  const listen = [
+    { host: "0.0.0.0", port: 443 },
+    { host: "::", port: 444 },
+  ];
+  const transports = {
+    family: "all" as const,
+    udp: { listen: [{ host: undefined, port: 8000 }], port: 8000 },
+    tcp: { listen, port: 443 },
+  };
+  const tcp = [
+    { transport: "tcp" as const, address: "192.0.2.1", port: 443 },
+    { transport: "tcp" as const, address: "2001:db8::1", port: 444 },
+    { transport: "tcp" as const, address: "203.0.113.7", port: 41_000 }, // a port of its own: the same for both
+  ];
+  assert.deepEqual(withTransports(udp, { ...transports, protocol: "udp" }), udp);
+  assert.deepEqual(withTransports(udp, { ...transports, protocol: "tcp" }), tcp);
+  assert.deepEqual(withTransports(udp, { ...transports, protocol: "all" }), [...udp, ...tcp]);
+  assert.deepEqual(withTransports(udp, { ...transports, protocol: "all", tcp: undefined }), udp);
 });

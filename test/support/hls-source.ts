@@ -36,7 +36,8 @@ export function soundFrame(dts: number): Frame {
 
 export const HLS_SETTINGS: HlsVhost["hls"] = {
   enabled: true,
-  onDemand: false,
+  onDemand: "auto",
+  path: "",
   fragment: 2_000,
   window: 30_000,
   part: 200,

@@ -16,7 +16,7 @@ export type ViewerTally = {
   readonly bytes: number;
   /** Answers that were not 200, and connections that broke. */
   readonly failures: number;
-  /** Per part, when each viewer had read the playlist that tells of it: milliseconds on the machine's monotonic clock. */
+  /** Per part, when each viewer asked for the playlist that tells of it and when it had read it, in turns: milliseconds of the monotonic clock. */
   readonly reloads: Readonly<Record<string, readonly number[]>>;
 };
 
@@ -57,7 +57,9 @@ class HlsViewers {
     let left = -1; // bytes of the answer that have not come; -1: its head has not
     let head = "";
     let state: "playlist" | "part" = "playlist";
+    let askedAt = 0;
     const ask = (path: string): void => {
+      askedAt = monotonicNow();
       socket.write(`GET ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept-Encoding: gzip\r\nUser-Agent: viewer\r\n\r\n`);
     };
     const reload = (): void => ask(`${media}&_HLS_msn=${place.sequence}&_HLS_part=${place.part}`);
@@ -71,7 +73,7 @@ class HlsViewers {
           times = [];
           this.#tally.reloads[key] = times;
         }
-        times.push(monotonicNow());
+        times.push(askedAt, monotonicNow());
         state = "part";
         ask(`${base}${place.number}.m4s`);
         return;
