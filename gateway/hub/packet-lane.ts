@@ -14,6 +14,8 @@ const RETENTION = 3_000;
 /** Milliseconds after which a group is cut when the source makes key frames on request, and when it is not known to do so. */
 const LONG_GROUP = 5_000;
 const LONGEST_GROUP = 20_000;
+/** Milliseconds of a long group that go at once. */
+const CUT_INTERVAL = 1_000;
 /** Milliseconds in which a source that makes key frames on request has made one. */
 const ANSWER_TIME = 1_000;
 /** Milliseconds between two requests for a key frame that reach the source. */
@@ -46,8 +48,7 @@ export class LivePacketLane implements PacketLane {
   /** What key frames have made obsolete, and when it may go. */
   readonly #obsolete: { readonly before: number; readonly due: number }[] = [];
   #lastKeyFrameRequest = Number.NEGATIVE_INFINITY;
-  /** Of a long group: lower numbers go when `RETENTION` has passed since. */
-  #cutBefore = 0;
+  /** When a part of a long group was made obsolete. */
   #cutAt = Number.NEGATIVE_INFINITY;
 
   /**
@@ -228,10 +229,9 @@ export class LivePacketLane implements PacketLane {
   #cutLongGroup(): void {
     if (this.#keyFrameAt === Number.POSITIVE_INFINITY || this.#keyFrames() !== "on-request") return;
     const now = this.#now();
-    if (now - this.#keyFrameAt < (this.#hasAnswered ? LONG_GROUP : LONGEST_GROUP) || now - this.#cutAt < RETENTION) return;
-    if (this.#cutAt !== Number.NEGATIVE_INFINITY) this.#video.history.dropBefore(this.#cutBefore);
+    if (now - this.#keyFrameAt < (this.#hasAnswered ? LONG_GROUP : LONGEST_GROUP) || now - this.#cutAt < CUT_INTERVAL) return;
     this.#cutAt = now;
-    this.#cutBefore = this.#video.nextSequenceNumber;
+    this.#obsolete.push({ before: this.#video.nextSequenceNumber, due: now + RETENTION });
   }
 
   #of(kind: MediaKind): LaneTrack {

@@ -37,7 +37,6 @@ export async function run(): Promise<void> {
 async function measurePublishers(name: string, steps: readonly number[], nodeArguments: readonly string[]): Promise<void> {
   const gateway = await GatewayProcess.start({ nodeArguments: [...MEASURE_MEMORY, ...nodeArguments] });
   const host = new PublisherHost(Math.max(...steps));
-  const started = Date.now();
   try {
     const memory = [{ publishers: 0, usage: await gateway.memory() }];
     let count = 0;
@@ -55,7 +54,7 @@ async function measurePublishers(name: string, steps: readonly number[], nodeArg
       );
     }
     if (steps.length === 1) return;
-    await pause(Math.max(0, GROUP_MS - (Date.now() - started)));
+    await pause(GROUP_MS - SETTLE_MS - MEASURE_MS);
     memory.push({ publishers: count, usage: await gateway.memory() });
     const [none, all] = memory;
     if (none === undefined || all === undefined) return;
@@ -72,7 +71,7 @@ async function measurePublishers(name: string, steps: readonly number[], nodeArg
 }
 
 async function measureUnansweredOffers(): Promise<void> {
-  const gateway = await GatewayProcess.start({ nodeArguments: MEASURE_MEMORY });
+  const gateway = await GatewayProcess.start({ nodeArguments: MEASURE_MEMORY, top: "max_connections 4000;" });
   const megabytes = async (): Promise<number> => (await gateway.memory()).rss / 1e6;
   try {
     await post(gateway, "warm");
