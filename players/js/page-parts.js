@@ -13,6 +13,19 @@ export function setText(target, text) {
   if (target.textContent !== text) target.textContent = text;
 }
 
+/**
+ * Gives sessions back when the page goes; a page that comes back out of the browser's cache begins again.
+ *
+ * @param {{ state: string }} client
+ */
+export function giveBackWithPage(client, stop, start) {
+  window.addEventListener("pagehide", () => {
+    const wasOn = !["stopped", "failed", "left", "refused"].includes(client.state);
+    stop();
+    if (wasOn) window.addEventListener("pageshow", start, { once: true });
+  });
+}
+
 /** Writes figures by the id of their place; undefined is a dash. */
 export function setFigures(figures) {
   for (const [id, text] of Object.entries(figures)) setText(element(id), text ?? "–");

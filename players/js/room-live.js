@@ -9,7 +9,7 @@ const MIX = "merge";
 
 const STATES = {
   off: { word: "Off", tone: "idle" },
-  waiting: { word: "Waits for somebody", tone: "warn" },
+  waiting: { word: "Waits for media", tone: "warn" },
   starting: { word: "Starting", tone: "busy" },
   live: { word: "Live", tone: "good" },
   failing: { word: "Trying again", tone: "bad" },

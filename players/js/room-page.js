@@ -3,7 +3,7 @@
 import { captureObstacle, listDevices } from "./capture.js";
 import { guestName, rememberedName, rememberName } from "./display-name.js";
 import { LocalMedia } from "./local-media.js";
-import { copyText, element, explainSession, fillDevices, setText, showWords } from "./page-parts.js";
+import { copyText, element, explainSession, fillDevices, giveBackWithPage, setText, showWords } from "./page-parts.js";
 import { wantsAutostart } from "./page-url.js";
 import { RoomClient } from "./room-client.js";
 import { showFigures } from "./room-figures.js";
@@ -130,12 +130,7 @@ window.addEventListener("resize", arrange);
 setInterval(refresh, 1_000); // figures, and words that depend on how long a state lasts
 listen();
 
-// Sessions are given back when the page goes; a page that comes back out of the browser's cache joins again.
-window.addEventListener("pagehide", () => {
-  const wasIn = room.state !== "left" && room.state !== "refused";
-  room.leave();
-  if (wasIn) window.addEventListener("pageshow", enterRoom, { once: true });
-});
+giveBackWithPage(room, () => room.leave(), enterRoom);
 
 if (wantsAutostart(window.location.search) && element("room").value !== "") enterRoom();
 else showState();

@@ -180,7 +180,7 @@ export class SessionClient extends EventTarget {
         lastBytes = bytes;
         const isSilent = performance.now() - lastByteAt >= course.silence;
         if (hadMedia) this.enter(isSilent ? course.silent : course.live, { url });
-        if (isConnected && !isSilent) continue;
+        if (pc.connectionState === "connected" && !isSilent) continue; // asked anew: it may have come about meanwhile
         // Silence: a publisher that pauses, a gateway that has forgotten us, or another network.
         if ((isConnected || hadMedia) && (await this.signaling.isGone(this.session, signal))) {
           return { state: "lost", reason: "The gateway no longer has this session.", hadMedia, retryAfter: 0 };

@@ -10,6 +10,7 @@ import {
   emptyFigures,
   explainSession,
   fpsText,
+  giveBackWithPage,
   lossText,
   millisecondsText,
   nameOf,
@@ -78,12 +79,7 @@ client.addEventListener("state", showState);
 client.addEventListener("stats", showFigures);
 setInterval(showState, 500); // some words depend on how long a state lasts
 
-// The session is given back when the page goes; a page that comes back out of the browser's cache plays on.
-window.addEventListener("pagehide", () => {
-  const wasOn = client.state !== "stopped" && client.state !== "failed";
-  client.stop();
-  if (wasOn) window.addEventListener("pageshow", play, { once: true });
-});
+giveBackWithPage(client, () => client.stop(), play);
 
 if (wantsAutostart(window.location.search)) play();
 else showState();

@@ -11,6 +11,7 @@ import {
   explainSession,
   fillDevices,
   fpsText,
+  giveBackWithPage,
   lossText,
   millisecondsText,
   nameOf,
@@ -102,12 +103,7 @@ client.addEventListener("stats", showFigures);
 navigator.mediaDevices?.addEventListener?.("devicechange", showDevices);
 setInterval(showState, 500); // some words depend on how long a state lasts
 
-// The session is given back when the page goes; a page that comes back out of the browser's cache publishes on.
-window.addEventListener("pagehide", () => {
-  const wasOn = client.state !== "stopped" && client.state !== "failed";
-  stop();
-  if (wasOn) window.addEventListener("pageshow", publish, { once: true });
-});
+giveBackWithPage(client, stop, publish);
 
 if (wantsAutostart(window.location.search)) publish();
 else showState();

@@ -132,8 +132,13 @@ suite("rooms", { skip }, () => {
     await close(page);
   });
 
-  test("a call for two goes on by itself after the gateway has been started anew", async () => {
+  test("a call for two goes on by itself after a change of networks, and after the gateway has been started anew", async () => {
     const pages = [await open("pair", "Ann", "", "one2one.html"), await open("pair", "Bob", "", "one2one.html")];
+    await seeEachOther(pages);
+    const before = await pages[0]?.evaluate("__sluice.room.publisher.session");
+    await pages[0]?.evaluate("window.dispatchEvent(new Event('online'))");
+    const isNew = `__sluice.room.publisher.state === 'live' && __sluice.room.publisher.session !== ${JSON.stringify(before)}`;
+    await until(pages[0] as Page, isNew, LONG);
     await seeEachOther(pages);
     const { ports } = gateway;
     await gateway.stop();
