@@ -277,6 +277,7 @@ function missingClients() {
 /** Players that some tests use when they are there; small beside a browser. Names of Debian's packages. */
 function missingPlayers() {
   const missing = ["rtmpdump", "mpv"].filter((program) => !isOnPath(program));
+  if (!["/usr/sbin/nft", "/sbin/nft"].some((path) => existsSync(path))) missing.push("nftables"); // for networks that block
   if (!isOnPath("vlc")) missing.push("vlc-bin", "vlc-plugin-base");
   return missing;
 }

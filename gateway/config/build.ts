@@ -148,6 +148,7 @@ function buildVhost(name: string, scope: Scope): VhostConfig {
       rtmpToRtc: get("vhost.rtc.rtmp_to_rtc"),
       rtcToRtmp: get("vhost.rtc.rtc_to_rtmp"),
       bframe: get("vhost.rtc.bframe"),
+      token: get("vhost.rtc.token"),
       opusBitrate: get("vhost.rtc.opus_bitrate"),
       aacBitrate: get("vhost.rtc.aac_bitrate"),
       pliForRtmp: get("vhost.rtc.pli_for_rtmp"),

@@ -35,6 +35,8 @@ export type VhostRtcConfig = {
   readonly rtmpToRtc: boolean;
   readonly rtcToRtmp: boolean;
   readonly bframe: BframeMode;
+  /** What publishers and viewers must show; empty: nothing. */
+  readonly token: string;
   /** Bits per second. */
   readonly opusBitrate: number;
   /** Bits per second. */

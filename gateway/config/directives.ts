@@ -310,6 +310,13 @@ export const DIRECTIVES = {
     drop: what is not referenced is left out, the frame rate falls to about half. keep: passed on, for native viewers only; browsers
     then show about one frame a second. Encoders that send none (x264's zerolatency) need none of it.`,
   ),
+  "vhost.rtc.token": ready(
+    text,
+    "",
+    `Token that publishers and viewers over WebRTC must show, as Authorization: Bearer TOKEN (OBS and others by WHIP) or as ?token=TOKEN
+    (pages, older signaling); $NAME keeps it out of the file. A session begun by the header wants it for PATCH and DELETE too. Empty: none
+    is asked for; what a client sends is given to the hooks as token= in param either way.`,
+  ),
   "vhost.rtc.opus_bitrate": ready(
     integer(8_000, 320_000, "bit/s"),
     "64000",

@@ -221,7 +221,7 @@ export class HlsService {
       respond(find() ?? new Refusal("not-found", `There is no ${wanted} yet.`));
       return NOTHING;
     }
-    const session = this.#sessions.byAsker(name, request, parameters);
+    const session = this.#sessions.byAsker(name, request, parameters, packaged.state === "ended");
     return this.#whenGranted(session, respond, (hold) => {
       const give = (): void => {
         const answer = find();

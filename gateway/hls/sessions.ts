@@ -112,14 +112,22 @@ export class Sessions {
     return session;
   }
 
-  /** The viewer who asks for a file of this stream, or a new one. @throws Refusal `overloaded` */
-  byAsker(name: StreamName, asker: Asker, parameters: string): Session {
+  /**
+   * The viewer who asks for a file of this stream, or a new one.
+   *
+   * @param isEnded the file is of a stream that has ended: those who watched it may have the rest
+   * @throws Refusal `overloaded`
+   */
+  byAsker(name: StreamName, asker: Asker, parameters: string, isEnded: boolean): Session {
+    const isKnown = (session: Session | undefined): session is Session => {
+      if (session === undefined || !isSame(session.name, name)) return false;
+      const { state } = session;
+      return state === "asking" || state === "open" || state === "kicked" || (state === "ended" && isEnded);
+    };
     const ofConnection = this.#byConnection.get(asker.connection);
-    const isHere = ofConnection !== undefined && ofConnection.state !== "left" && isSame(ofConnection.name, name);
-    const session =
-      (isHere ? ofConnection : undefined) ??
-      this.#byClient.get(keyOf(name, asker.address, asker.agent)) ??
-      this.#open(name, undefined, asker, parameters);
+    const ofClient = this.#byClient.get(keyOf(name, asker.address, asker.agent));
+    const known = [ofConnection, ofClient].find(isKnown);
+    const session = known ?? this.#open(name, undefined, asker, parameters);
     this.#touch(session);
     return session;
   }

@@ -109,6 +109,11 @@ function sendPlaylist(
   { crossdomain }: HlsRouteOptions,
 ): void {
   const isZipped = text.length >= MIN_GZIP && acceptsGzip(request);
+  const isShareable = isDirected && request.headers["if-none-match"] === undefined && canTakeShared(request, response);
+  if (isShareable && shared.text === text && shared.isZipped === isZipped && shared.crossdomain === crossdomain) {
+    writeShared(response);
+    return;
+  }
   const tag = entityTag === undefined ? undefined : `"${entityTag}${isZipped ? "-gz" : ""}"`;
   const headers = ["Content-Type", PLAYLIST_TYPE, "Vary", "Accept-Encoding"];
   // A directed one is another address each time: nobody would ask again for what was kept.
@@ -123,7 +128,14 @@ function sendPlaylist(
     response.writeHead(200, headers).end();
     return;
   }
-  if (isDirected && writeShared(response, text, headers, isZipped)) return;
+  if (isShareable) {
+    const body = isZipped ? Buffer.from(zipped(text), "latin1") : Buffer.from(text);
+    if (isZipped) headers.push("Content-Encoding", "gzip");
+    headers.push("Content-Length", String(body.length), "Date", new Date().toUTCString());
+    Object.assign(shared, { text, isZipped, crossdomain, bytes: Buffer.concat([headOf(headers), body]) });
+    writeShared(response);
+    return;
+  }
   if (isZipped) {
     const body = zipped(text);
     headers.push("Content-Encoding", "gzip", "Content-Length", String(body.length));
@@ -137,29 +149,27 @@ function sendPlaylist(
 /**
  * A thousand viewers are told of a part in one turn, in the same words: head and body are made once, and each costs one write to its socket,
  * half of what a response of its own costs. Only where nothing else is due on the connection.
- *
- * @returns false when the answer must go the usual way
  */
-function writeShared(response: ServerResponse, text: string, headers: readonly string[], isZipped: boolean): boolean {
-  const { socket, req: request } = response;
-  if (socket === null || socket.destroyed || socket.writableLength > 0 || response.headersSent) return false;
-  if (!response.shouldKeepAlive || request.httpVersionMajor !== 1 || request.httpVersionMinor !== 1) return false;
-  if (shared.text !== text || shared.headers.length !== headers.length || headers.some((one, i) => one !== shared.headers[i])) {
-    const body = isZipped ? Buffer.from(zipped(text), "latin1") : Buffer.from(text);
-    const lines = ["HTTP/1.1 200 OK", `Date: ${new Date().toUTCString()}`, `Content-Length: ${body.length}`];
-    if (isZipped) lines.push("Content-Encoding: gzip");
-    for (let i = 0; i + 1 < headers.length; i += 2) lines.push(`${headers[i]}: ${headers[i + 1]}`);
-    shared.text = text;
-    shared.headers = headers;
-    shared.bytes = Buffer.concat([Buffer.from(`${lines.join("\r\n")}\r\n\r\n`, "latin1"), body]);
-  }
-  socket.write(shared.bytes);
+function writeShared(response: ServerResponse): void {
+  response.socket?.write(shared.bytes);
   response.finished = true;
   response.emit("finish"); // what the server waits for before it takes the connection's next request
-  return true;
 }
 
-const shared: { text: string; headers: readonly string[]; bytes: Buffer } = { text: "", headers: [], bytes: Buffer.alloc(0) };
+const shared = { text: "", isZipped: false, crossdomain: false, bytes: Buffer.alloc(0) };
+
+function canTakeShared(request: IncomingMessage, response: ServerResponse): boolean {
+  const { socket } = response;
+  if (socket === null || socket.destroyed || socket.writableLength > 0 || response.headersSent) return false;
+  const isPersistent = response.shouldKeepAlive && request.httpVersionMajor === 1 && request.httpVersionMinor === 1;
+  return isPersistent && request.method === "GET";
+}
+
+function headOf(headers: readonly string[]): Buffer {
+  let head = "HTTP/1.1 200 OK\r\n";
+  for (let i = 0; i + 1 < headers.length; i += 2) head += `${headers[i]}: ${headers[i + 1]}\r\n`;
+  return Buffer.from(`${head}\r\n`, "latin1");
+}
 
 function sendMedia(
   request: IncomingMessage,

@@ -14,8 +14,10 @@ export type SessionOffer = {
   readonly sdp: string;
   /** The client's address without port. */
   readonly address: string;
-  /** Query string of the request with its `?`, or empty; for hooks. */
+  /** Query string of the request with its `?`, or empty; for hooks. A bearer token is in it as `token=…`. */
   readonly parameters: string;
+  /** Token of `Authorization: Bearer` (RFC 6750), if there was one. */
+  readonly bearer?: string;
   /** Host of the request without port or brackets, a candidate when `api_as_candidates` is on; empty when unknown. */
   readonly apiHost: string;
   /** `?eip=` or `?candidate=` split at commas (`IP`, `IP:PORT`, `[v6]:PORT`, name): replaces every other candidate. Empty: none given. */
@@ -45,6 +47,8 @@ export interface RtcService {
   play(offer: SessionOffer): Promise<SessionAnswer>;
   /** WHIP. @throws Refusal with a reason that is shown to the publisher */
   publish(offer: SessionOffer): Promise<SessionAnswer>;
+  /** Whether whoever shows this bearer token, or none, may change and end the session. True when there is no such session. */
+  isAuthorized(id: string, bearer: string | undefined): boolean;
   /** How often the session's ICE was restarted, undefined when there is no such session: its entity tag is made of it. */
   iceGeneration(id: string): number | undefined;
   /**

@@ -121,9 +121,15 @@ function addSession(app: FastifyInstance, kind: Kind, options: WhipWhepOptions):
     const { id } = (request as SessionRequest).params;
     if (options.rtc?.iceGeneration(id) === undefined) throw new Refusal("not-found", "The session has ended or never was.");
   };
+  const requireToken = (request: FastifyRequest): void => {
+    const { id } = (request as SessionRequest).params;
+    if (options.rtc?.isAuthorized(id, bearerOf(request)) !== false) return;
+    throw new Refusal("unauthorized", "This session was begun with a bearer token: send it again.");
+  };
   // If-Match is not looked at: whoever knows the URL may end the session (RFC 9725 section 4.2).
   app.delete(url, async (request, reply) => {
     const { id } = (request as SessionRequest).params;
+    requireToken(request);
     if (!options.rtc?.closeSession(id, "the client deleted it"))
       throw new Refusal("not-found", "The session has ended or never was.");
     return reply.code(200).send();
@@ -158,6 +164,7 @@ function addSession(app: FastifyInstance, kind: Kind, options: WhipWhepOptions):
     {
       onRequest: async (request) => {
         await requireSession(request);
+        requireToken(request);
         requireContentType(request, FRAGMENT_TYPE, "Accept-Patch");
       },
     },
@@ -221,13 +228,29 @@ function readOffer(request: FastifyRequest): SessionOffer {
   if (sdp.trim() === "") throw new Refusal("bad-request", "The body is empty: an SDP offer is needed.");
   if (!/^v=0\r?\n/.test(sdp)) throw new Refusal("bad-request", 'The body is no SDP: it must begin with the line "v=0".');
   const pageUrl = request.headers.referer ?? request.headers.origin;
+  const bearer = bearerOf(request);
   return {
     ...query,
+    ...(bearer !== undefined && { bearer, parameters: withToken(query.parameters, bearer) }),
     sdp,
     address: clientAddress(request),
     apiHost: hostOf(request.headers.host ?? ""),
     ...(pageUrl !== undefined && { pageUrl: pageUrl.slice(0, 1024) }),
   };
+}
+
+/** RFC 6750 section 2.1, and whatever else people take for a token. */
+function bearerOf(request: FastifyRequest): string | undefined {
+  return /^bearer +(\S{1,1024}) *$/i.exec(request.headers.authorization ?? "")?.[1];
+}
+
+/** The header's token takes the place of one in the query, so that hooks find one. */
+function withToken(parameters: string, token: string): string {
+  const kept = parameters
+    .slice(1)
+    .split("&")
+    .filter((part) => part !== "" && !/^token(=|$)/.test(part));
+  return `?${[...kept, `token=${encodeURIComponent(token)}`].join("&")}`;
 }
 
 function decodeSdp(body: Buffer): string {

@@ -1,6 +1,6 @@
 // What every offer goes through before its session is made, viewer's or publisher's: limits, ICE credentials, candidates.
 
-import { randomBytes } from "node:crypto";
+import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
 
 import { type Config, vhostFor } from "../config/config.js";
 import type { StreamName } from "../hub/types.js";
@@ -17,6 +17,8 @@ export type RtcOffer = {
   /** The client's address without port. */
   readonly address: string;
   readonly parameters: string;
+  /** Token of the request's Authorization header. */
+  readonly bearer?: string;
   /** Host of the API request, a candidate when `api_as_candidates` is on; empty when unknown. */
   readonly apiHost: string;
   /** `?eip=`: replaces every other candidate. */
@@ -34,6 +36,25 @@ export type RtcOffer = {
 /** @throws Refusal when WebRTC is off for the vhost */
 export function checkVhost(config: Config, name: StreamName): void {
   if (!vhostFor(config, name.vhost).rtc.enabled) throw new Refusal("unavailable", "WebRTC is switched off (rtc.enabled)");
+}
+
+/**
+ * Asks for the vhost's token, if it has one: in the header, else in the query.
+ *
+ * @throws Refusal `unauthorized`
+ */
+export function checkToken(config: Config, { name, bearer, parameters }: RtcOffer): void {
+  const { token } = vhostFor(config, name.vhost).rtc;
+  if (token === "") return;
+  const given = bearer ?? new URLSearchParams(parameters.slice(1)).get("token");
+  if (given === null) throw new Refusal("unauthorized", "a token is needed: Authorization: Bearer, or ?token=");
+  if (!isSameToken(given, token)) throw new Refusal("unauthorized", "the token is wrong");
+}
+
+/** In a time that tells nothing of where they differ. */
+export function isSameToken(given: string, token: string): boolean {
+  const digest = (text: string): Buffer => createHash("sha256").update(text).digest();
+  return timingSafeEqual(digest(given), digest(token));
 }
 
 /** Ours: random, unless the offer's query asks for certain ones. @throws Refusal */

@@ -34,8 +34,12 @@ export type MediaStatistics = {
   readonly resent: number;
   /** Packets that found the send queue full. */
   readonly dropped: number;
-  /** Times that a viewer over TCP was too slow and fell forward to another key frame. */
+  /** Times that a viewer's path was too slow and it fell forward to another key frame. */
   readonly falls?: number;
+  /** Pictures that were left out therefore, up to a key frame. */
+  readonly thinned?: number;
+  /** Bits per second that the viewer's path is estimated to carry; absent while nothing says that it is less than what is sent. */
+  readonly path_bitrate?: number;
 };
 
 /** What a connectivity check carries. */

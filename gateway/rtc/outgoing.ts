@@ -3,6 +3,7 @@
 import type { PacketLane } from "../hub/types.js";
 import { HeaderExtension } from "../rtp/header-extension.js";
 import type { MediaPacket } from "../rtp/packet.js";
+import { PathBudget } from "../rtp/path-budget.js";
 import { TrackSender } from "../rtp/sender.js";
 import { TransportCcSender } from "../rtp/transport-cc.js";
 import type { Egress, EgressPort } from "./egress.js";
@@ -47,6 +48,9 @@ export class OutgoingTrack {
 export class Outgoing {
   readonly egress: Egress;
   readonly transportCc: TransportCcSender | undefined;
+  readonly budget = new PathBudget();
+  /** Number on the lane of the newest video key frame sent: on a path that is full, nothing older is worth sending again. */
+  videoFrom = 0;
   packets = 0;
   bytes = 0;
   /** When the first packet of media went out; -1 before. */
@@ -112,6 +116,7 @@ export class Outgoing {
     const size = port.sendRtp(staged, firstWord, number, timestamp + sender.timestampOffset, sender.track.ssrc, block, -1);
     sender.sent(packet.payload.length, timestamp);
     if (cc !== undefined) cc.sent(now, size);
+    this.budget.sent(now, size);
     this.#count(size);
     if (this.mediaAt === -1 && size > 0) this.mediaAt = now;
     return size;
@@ -130,7 +135,8 @@ export class Outgoing {
       sender.statistics.notFound++;
       return;
     }
-    if (!sender.mayResend(now, number)) return;
+    const isStale = sender.track.kind === "video" && sourceNumber < this.videoFrom && this.budget.capacity !== undefined;
+    if (isStale || !sender.mayResend(now, number)) return;
     sender.statistics.resent++;
     const { track: ids } = sender;
     const usesRtx = ids.rtxPayloadType !== -1;
@@ -147,6 +153,7 @@ export class Outgoing {
       usesRtx ? number & 0xffff : -1,
     );
     if (cc !== undefined) cc.sent(now, size);
+    this.budget.sent(now, size);
     this.#count(size);
   }
 

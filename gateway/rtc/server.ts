@@ -11,7 +11,15 @@ import { displayName, shownId } from "../hub/names.js";
 import type { Hub, PacketLane, Peer, Play, Publication, Source, StreamName } from "../hub/types.js";
 import { Refusal } from "../media/errors.js";
 import type { DtlsContext, Endpoint } from "../native/types.js";
-import { candidatesFor, checkVhost, chooseCredentials, type RtcOffer, standingCandidates } from "./admission.js";
+import {
+  candidatesFor,
+  checkToken,
+  checkVhost,
+  chooseCredentials,
+  isSameToken,
+  type RtcOffer,
+  standingCandidates,
+} from "./admission.js";
 import { type Transports, withTransports } from "./candidates.js";
 import { addressesOf, type Diagnosis, SessionTrace, scopeWarning } from "./diagnosis.js";
 import { DiagnosisArchive } from "./diagnosis-archive.js";
@@ -74,6 +82,7 @@ type Attachment = Role & {
   readonly name: StreamName;
   /** Agreed on, `h264 opus`. */
   readonly codecs: string;
+  readonly bearer: string | undefined;
   /** What an ICE restart is answered with. */
   readonly bundle: Negotiated["bundle"];
   readonly candidates: readonly Candidate[];
@@ -82,6 +91,8 @@ type Attachment = Role & {
 /** An offer that was read, and what its answer needs. */
 type Admitted = {
   readonly id: string;
+  /** Token of the header, where one is asked for: the session wants it again. */
+  readonly bearer: string | undefined;
   readonly name: StreamName;
   readonly peer: Peer;
   readonly offer: Offer;
@@ -218,6 +229,12 @@ export class RtcServer implements SessionOwner {
 
   #statisticsOf(session: RtcSession): Readonly<Record<string, unknown>> {
     return { ...session.statistics(), doctor: this.diagnosis(session.id) };
+  }
+
+  /** Whether whoever shows this bearer token, or none, may change and end the session. True when there is no such session. */
+  isAuthorized(id: string, bearer: string | undefined): boolean {
+    const wanted = this.#attachments.get(id)?.bearer;
+    return wanted === undefined || (bearer !== undefined && isSameToken(bearer, wanted));
   }
 
   /** How often a session's ICE was restarted; undefined when there is no such session. */
@@ -454,6 +471,7 @@ export class RtcServer implements SessionOwner {
     const network = this.#network;
     if (network === undefined || this.#isClosed) throw new Refusal("unavailable", "WebRTC is not running");
     checkVhost(this.#config, offer.name);
+    checkToken(this.#config, offer);
     const limit = this.#options.maxSessions ?? 5_000;
     if (this.#table.size + this.#pending >= limit) throw new Refusal("overloaded", `all ${limit} WebRTC sessions are taken`);
     const parsed = parseOffer(offer.sdp);
@@ -470,6 +488,7 @@ export class RtcServer implements SessionOwner {
     return {
       id,
       name: offer.name,
+      bearer: rtc.token === "" ? undefined : offer.bearer,
       peer: { id, protocol: "rtc", address, parameters, ...(pageUrl !== undefined && { pageUrl }) },
       offer: parsed,
       network,
@@ -542,7 +561,7 @@ export class RtcServer implements SessionOwner {
       owner: this,
     });
     const codecs = [negotiated.video?.codec, negotiated.audio?.codec].filter((codec) => codec !== undefined).join(" ");
-    this.#attachments.set(id, { ...role, name, codecs, bundle, candidates: answer.candidates });
+    this.#attachments.set(id, { ...role, name, codecs, bundle, candidates: answer.candidates, bearer: admitted.bearer });
     this.#table.add(session);
     const fields = { session: shownId(id), stream: displayName(name), peer: peer.address };
     this.#options.log.info(fields, `webrtc ${ACTIONS[role.role]} started`);

@@ -7,8 +7,8 @@ import type { MediaPacket } from "../rtp/packet.js";
 import { CATCH_UP_DELAY, type Outgoing, type OutgoingTrack } from "./outgoing.js";
 
 /**
- * `waiting` for a key frame, `catching-up` with the group under way, `live`; `lagging`: over TCP more came than the viewer took, and it
- * goes on with a key frame newer than what it got, once it has taken what waits.
+ * `waiting` for a key frame, `catching-up` with the group under way, `live`; `lagging`: more came than the viewer's path took, and it
+ * goes on with a key frame newer than what it got, once what waits has gone. Over TCP that is known, over UDP it is estimated.
  */
 export type VideoFeedState = "new" | "waiting" | "catching-up" | "live" | "lagging";
 
@@ -18,6 +18,8 @@ export class VideoFeed {
   picturesLost = 0;
   /** Times that the viewer fell forward to another key frame, because it was too slow. */
   falls = 0;
+  /** Pictures that it did not get therefore. */
+  picturesThinned = 0;
   readonly #lane: PacketLane;
   readonly #outgoing: Outgoing;
   readonly #track: OutgoingTrack;
@@ -58,13 +60,16 @@ export class VideoFeed {
     if (packet.sequenceNumber < this.#liveFrom) return;
     if (packet.startsKeyFrame) {
       this.#lastKeyFrame = now;
-      if (this.state === "waiting" || (this.state === "lagging" && this.#outgoing.lag < RESUME_LAG)) this.#goLive();
+      if (this.state === "waiting" || (this.state === "lagging" && this.#hasRoom(now))) this.#goLive();
     }
     if (packet.timestamp !== this.#liveTimestamp) {
       this.#liveTimestamp = packet.timestamp;
-      if (this.state === "live" && this.#outgoing.lag > MAX_LAG) this.#fall(now, packet.sequenceNumber);
+      if (this.state === "live" && this.#isFull(now)) this.#fall(now, packet.sequenceNumber);
+      if (this.state === "lagging") this.picturesThinned++;
     }
-    if (this.state === "live") this.#outgoing.send(now, this.#track, packet, staged, 0, this.#outgoing.lastingDelay);
+    if (this.state !== "live") return;
+    if (packet.startsKeyFrame) this.#outgoing.videoFrom = packet.sequenceNumber;
+    this.#outgoing.send(now, this.#track, packet, staged, 0, this.#outgoing.lastingDelay);
   }
 
   /** The viewer cannot decode what it has. A source that can make a key frame is asked; else the group is sent once more. */
@@ -80,6 +85,12 @@ export class VideoFeed {
     if (this.state !== "catching-up" || now - this.#slowedAt < SLOWDOWN_INTERVAL) return;
     this.#slowedAt = now;
     this.#rate = Math.max(MIN_RATE / 2, this.#rate * 0.7);
+  }
+
+  /** The path takes less than it is sent: what is sent live is judged picture by picture, a burst goes on at the path's pace. */
+  pathFull(): void {
+    const { capacity } = this.#outgoing.budget;
+    if (this.state === "catching-up" && capacity !== undefined) this.#rate = Math.min(this.#rate, capacity / 8000);
   }
 
   onTimeout(now: number): void {
@@ -110,6 +121,14 @@ export class VideoFeed {
     return first === undefined || last === undefined || last.timestamp - first.timestamp > LONG_GROUP;
   }
 
+  #isFull(now: number): boolean {
+    return this.#outgoing.lag > MAX_LAG || this.#outgoing.budget.wait(now) > MAX_WAIT;
+  }
+
+  #hasRoom(now: number): boolean {
+    return this.#outgoing.lag < RESUME_LAG && this.#outgoing.budget.wait(now) < RESUME_WAIT;
+  }
+
   #fall(now: number, sequenceNumber: number): void {
     this.state = "lagging";
     this.falls++;
@@ -120,11 +139,14 @@ export class VideoFeed {
   /** Whether the viewer has taken what waited; then it gets a group that has begun meanwhile, or a key frame is asked for. */
   #checkLag(now: number): void {
     this.#keyFrameDue = now + LAG_CHECK;
-    if (this.#outgoing.lag >= RESUME_LAG) return;
+    if (!this.#hasRoom(now)) return;
     const start = this.#lane.keyFrameStart;
-    if (start !== undefined && start >= this.#fellAt) {
+    const isNarrow = this.#outgoing.budget.capacity !== undefined;
+    const age = now - this.#lastKeyFrame;
+    if (start !== undefined && start >= this.#fellAt && (!isNarrow || age < FRESH)) {
       this.#beginCatchUp(now, start);
-    } else {
+    } else if (!isNarrow || age >= NARROW_INTERVAL) {
+      // Made on request it costs every viewer of the stream: for one on a narrow path only once in a while.
       this.#lane.requestKeyFrame("a viewer fell behind");
       this.#keyFrameDue = now + KEY_FRAME_RETRY;
     }
@@ -155,6 +177,7 @@ export class VideoFeed {
 
   #beginCatchUp(now: number, start: number): void {
     const catchUp = new CatchUp(this.#lane, start, this.#track.sender.lastTimestamp);
+    this.#outgoing.videoFrom = start;
     this.#catchUp = catchUp;
     this.state = "catching-up";
     this.#keyFrameDue = Number.POSITIVE_INFINITY;
@@ -194,6 +217,11 @@ export class VideoFeed {
     }
     if (catchUp.state === "running") {
       this.#burstDue = now + BURST_INTERVAL;
+      if (catchUp.pictures > 1 && this.#outgoing.budget.wait(now) > MAX_WAIT) {
+        this.#catchUp = undefined; // on a narrow path only the key frame of a group is worth its time
+        this.#burstDue = Number.POSITIVE_INFINITY;
+        this.#fall(now, this.#lane.nextSequenceNumber("video"));
+      }
       return;
     }
     this.#catchUp = undefined;
@@ -224,5 +252,9 @@ const MAX_LAG = 1_000; // ms of what a viewer over TCP has not taken; more is no
 const RESUME_LAG = 100; // ms
 const CATCH_UP_LAG = 50; // ms
 const LAG_CHECK = 100; // ms
+const MAX_WAIT = 300; // ms that a picture may wait on a path over UDP, as it is estimated
+const RESUME_WAIT = 80; // ms
+const FRESH = 500; // ms of age at which a group is still worth beginning on a narrow path
+const NARROW_INTERVAL = 3_000; // ms between key frames on request for one viewer on a narrow path
 const LONG_GROUP = 1.5 * 90_000; // ticks: a group that is shorter is sent before a request would be answered
 const KEY_FRAME_RETRY = 1_000; // ms

@@ -58,6 +58,9 @@ export class Viewer implements MediaSide {
   #referenceFrom = 0;
   #referenceAt = 0;
 
+  /** The viewer tells of each packet's arrival; else its loss reports must do. */
+  #hasTransportCc = false;
+
   #bitrate = 0;
   #bitrateBytes = 0;
   #bitrateSince = 0;
@@ -123,7 +126,7 @@ export class Viewer implements MediaSide {
           break;
         case RtcpType.transportFeedback:
           if (READER.count === FeedbackFormat.nack) this.#readNack(now);
-          else if (READER.count === FeedbackFormat.transportCc) this.#outgoing.transportCc?.feedback(READER);
+          else if (READER.count === FeedbackFormat.transportCc) this.#readTransportCc(now);
           break;
         case RtcpType.payloadFeedback:
           if (this.#asksForKeyFrame()) this.#feed?.pictureLost(now);
@@ -167,7 +170,7 @@ export class Viewer implements MediaSide {
   statistics(): MediaStatistics {
     const video = this.#video?.sender;
     const audio = this.#audio?.sender;
-    const { packets, bytes, dropped } = this.#outgoing;
+    const { packets, bytes, dropped, budget } = this.#outgoing;
     const roundTripTime = video?.roundTripTime || audio?.roundTripTime || 0;
     return {
       rtt_ms: Math.round(roundTripTime * 10) / 10,
@@ -180,6 +183,8 @@ export class Viewer implements MediaSide {
       resent: (video?.statistics.resent ?? 0) + (audio?.statistics.resent ?? 0),
       dropped,
       falls: this.#feed?.falls ?? 0,
+      thinned: this.#feed?.picturesThinned ?? 0,
+      ...(budget.capacity !== undefined && { path_bitrate: Math.round(budget.capacity) }),
     };
   }
 
@@ -235,11 +240,20 @@ export class Viewer implements MediaSide {
       track?.sender.reported(now, BLOCK);
       track?.acknowledged(BLOCK.highestSequence);
       if (BLOCK.fractionLost > 0) this.#packetsLost(now);
+      if (track === undefined || track !== this.#video || this.#hasTransportCc || this.#bitrate === 0) continue;
+      if (this.#outgoing.budget.lossReported(now, BLOCK.fractionLost / 256, this.#bitrate)) this.#feed?.pathFull();
     }
   }
 
   #packetsLost(now: number): void {
     if (this.#audio !== undefined && this.#audio.sender.track.redPayloadType !== -1) this.#lossyUntil = now + LOSS_REMEMBERED;
+  }
+
+  #readTransportCc(now: number): void {
+    const { transportCc, budget } = this.#outgoing;
+    if (transportCc === undefined || !transportCc.feedback(READER)) return;
+    this.#hasTransportCc = true;
+    if (budget.reported(now, transportCc.report, transportCc.inFlight)) this.#feed?.pathFull();
   }
 
   #readNack(now: number): void {

@@ -21,6 +21,8 @@ export class CatchUp {
   /** Payload bytes of the group, and of its key frame, when the catch-up began. */
   totalBytes = 0;
   keyFrameBytes = 0;
+  /** Pictures begun so far. */
+  pictures = 0;
 
   readonly #history: VideoHistory;
   #cursor: number;
@@ -74,6 +76,7 @@ export class CatchUp {
   }
 
   #beginFrame(packet: MediaPacket): void {
+    this.pictures++;
     this.#sourceTimestamp = packet.timestamp;
     const end = this.#history.nextSequenceNumber("video");
     const newest = this.#history.find("video", end - 1)?.timestamp ?? packet.timestamp;

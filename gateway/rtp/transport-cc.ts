@@ -8,6 +8,7 @@
 //  |         packet chunk          |  recv delta   |  recv delta   |
 //  +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 
+import type { PathReport } from "./path-budget.js";
 import type { RtcpReader } from "./rtcp.js";
 
 /** Numbers and times of the packets sent to one peer over one transport, and what the peer said of their arrival. */
@@ -21,12 +22,25 @@ export class TransportCcSender {
   /** Growth of the one-way delay, smoothed: ms of delay per ms of time; above 0 a queue builds up. */
   delayGradient = 0;
 
+  /** What the last feedback says of the path; the same object each time. */
+  readonly report: { -readonly [Key in keyof PathReport]: PathReport[Key] } = {
+    standingDelay: 0,
+    covered: 0,
+    lost: 0,
+    receivedBitrate: 0,
+  };
+
   #nextNumber = 0;
   readonly #sentAt = new Float64Array(HISTORY);
   readonly #sizes = new Uint16Array(HISTORY);
   #lastSent = 0;
   #lastArrival = Number.NEGATIVE_INFINITY;
   #highestCovered = -1;
+  /** Least one-way delay (on two clocks: only differences mean something) of a present feedback, and of the last while. */
+  #quickest = Number.POSITIVE_INFINITY;
+  #base = Number.POSITIVE_INFINITY;
+  #nextBase = Number.POSITIVE_INFINITY;
+  #baseSince = Number.NEGATIVE_INFINITY;
   #windowBytes = 0;
   #windowStart = Number.NEGATIVE_INFINITY;
 
@@ -54,6 +68,7 @@ export class TransportCcSender {
     const base = this.#unwrap(bytes.readUInt16BE(start + 12));
     if (base < 0 || base + statusCount > this.#nextNumber) return false; // speaks of packets never sent
 
+    this.#quickest = Number.POSITIVE_INFINITY;
     let arrival = bytes.readIntBE(start + 16, 3) * 64; // ms, on the receiver's clock
     let deltaAt = deltasAt;
     let number = base;
@@ -78,14 +93,42 @@ export class TransportCcSender {
     this.#highestCovered = Math.max(this.#highestCovered, number - 1);
     this.statistics.lost += lost;
     this.statistics.received += covered - lost;
+    this.#conclude(covered, lost);
     if (covered > 0) this.loss += (lost / covered - this.loss) * Math.min(1, covered / 64);
     return true;
+  }
+
+  /** Bytes sent that no feedback has spoken of. */
+  get inFlight(): number {
+    let bytes = 0;
+    for (let number = Math.max(this.#highestCovered + 1, this.#nextNumber - HISTORY); number < this.#nextNumber; number++) {
+      bytes += this.#sizes[number & (HISTORY - 1)] ?? 0;
+    }
+    return bytes;
+  }
+
+  #conclude(covered: number, lost: number): void {
+    const { report } = this;
+    report.covered = covered;
+    report.lost = lost;
+    report.receivedBitrate = this.receivedBitrate;
+    if (this.#quickest === Number.POSITIVE_INFINITY) return;
+    if (this.#lastArrival - this.#baseSince > BASE_KEPT) {
+      // The least of the last one to two spans: an older one may be of another route.
+      this.#base = this.#nextBase;
+      this.#nextBase = Number.POSITIVE_INFINITY;
+      this.#baseSince = this.#lastArrival;
+    }
+    this.#nextBase = Math.min(this.#nextBase, this.#quickest);
+    this.#base = Math.min(this.#base, this.#quickest);
+    report.standingDelay = this.#quickest - this.#base;
   }
 
   #arrived(number: number, arrival: number): void {
     if (this.#nextNumber - number > HISTORY) return;
     const slot = number & (HISTORY - 1);
     const sent = this.#sentAt[slot] ?? 0;
+    this.#quickest = Math.min(this.#quickest, arrival - sent);
     // Packets sent in one burst say nothing about the queue: compare bursts that lie a few ms apart.
     if (this.#lastArrival === Number.NEGATIVE_INFINITY || sent - this.#lastSent >= BURST) {
       const elapsed = sent - this.#lastSent;
@@ -205,3 +248,4 @@ const RESERVED = 3;
 const HISTORY = 1024; // packets, a power of two: 4 s at 2.5 Mbit/s, and 10 KiB per viewer
 const BURST = 5; // ms
 const RATE_WINDOW = 250; // ms
+const BASE_KEPT = 15_000; // ms

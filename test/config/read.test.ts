@@ -56,6 +56,7 @@ test("an empty configuration has the contract's defaults: RTMP and HTTP on, WebR
       rtmpToRtc: false,
       rtcToRtmp: false,
       bframe: "auto",
+      token: "",
       opusBitrate: 64_000,
       aacBitrate: 128_000,
       pliForRtmp: 6_000,

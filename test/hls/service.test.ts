@@ -188,6 +188,50 @@ test("who may not play gets no playlist, no segment and no key", async () => {
   }
 });
 
+test("who was refused is asked about again, also on the same connection", async () => {
+  let isOpen = false;
+  const world = new HlsWorld({
+    gate: async (action, { peer }) => {
+      if (action === "play" && peer.address === "192.0.2.9" && !isOpen) throw new Refusal("forbidden", "not yet");
+      return undefined;
+    },
+  });
+  (await world.publish()).run(5_000);
+  const uri = `/live/${readPlaylist(await new Viewer(world).open()).segments[0]?.uri}`;
+  const viewer = new Viewer(world, "late", "192.0.2.9");
+  const answer = async (): Promise<string> => {
+    const question = viewer.ask(uri);
+    await turn();
+    return codeOf(question.given);
+  };
+  assert.equal(await answer(), "forbidden");
+  isOpen = true;
+  assert.equal(await answer(), "media");
+});
+
+test("a viewer of a stream that has ended is asked about again for the next of that name", async () => {
+  let asked = 0;
+  const world = new HlsWorld({
+    grace: 0,
+    gate: async (action) => {
+      if (action === "play") asked++;
+      return undefined;
+    },
+  });
+  const first = await world.publish();
+  first.run(6_450);
+  const viewer = new Viewer(world);
+  const old = readPlaylist(await viewer.open()).segments[0]?.uri;
+  first.publication.end("done");
+  (await world.publish()).run(4_100);
+  const uri = readPlaylist(world.service.streams[0]?.mediaPlaylist(false).text ?? "").segments[0]?.uri;
+  assert.equal(codeOf(viewer.ask(`/live/${old}`).given), "media");
+  assert.equal(asked, 1);
+  const next = viewer.ask(`/live/${uri}`);
+  await turn();
+  assert.deepEqual([codeOf(next.given), asked], ["media", 2]);
+});
+
 test("encrypted segments can be read with their key, and there are no parts", async () => {
   const world = new HlsWorld({ settings: { keys: true, fragmentsPerKey: 2 } });
   (await world.publish()).run(13_000);

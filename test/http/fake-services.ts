@@ -37,6 +37,13 @@ export class FakeRtc implements RtcService {
     return this.play(offer);
   }
 
+  /** By session: the token that it wants. */
+  readonly tokens = new Map<string, string>();
+
+  isAuthorized(id: string, bearer: string | undefined): boolean {
+    return !this.tokens.has(id) || this.tokens.get(id) === bearer;
+  }
+
   iceGeneration(id: string): number | undefined {
     return this.sessions.has(id) ? (this.generations.get(id) ?? 0) : undefined;
   }

@@ -52,7 +52,7 @@ async function setUp(
   const hooks = new Hooks({
     vhost: () => ({
       name: "__defaultVhost__",
-      httpHooks: { enabled: true, on_publish: urls, on_unpublish: urls, on_play: urls, on_stop: urls },
+      httpHooks: { enabled: true, on_publish: urls, on_unpublish: urls, on_play: urls, on_stop: urls, on_hls: urls },
     }),
     clock,
     log,
@@ -86,6 +86,20 @@ const playRequest = (): PlayRequest => ({
   peer: { id: "viewer", protocol: "flv", address: "192.0.2.10", parameters: "" },
   lane: "frames",
 });
+
+test("told of each HLS segment, with what the segment is", async (t) => {
+  const { calls, hooks } = await setUp(t);
+  const { peer } = publishRequest();
+  hooks.onSegment(NAME, peer, () => ({ duration: 2, file: "/f/live/cam-0.ts", url: "live/cam-0.ts", seq_no: 7 }));
+  await hooks.close();
+  const { action, ip, stream, duration, seq_no: number, url } = calls[0]?.body ?? {};
+  assert.deepEqual([action, ip, stream, duration, number, url], ["on_hls", "192.0.2.9", "cam", 2, 7, "live/cam-0.ts"]);
+  const deaf = await setUp(t, { vhost: () => ({ name: "v", httpHooks: { ...NOBODY, enabled: true } }) });
+  deaf.hooks.onSegment(NAME, undefined, () => assert.fail("nobody wants to know"));
+  assert.equal(deaf.calls.length, 0);
+});
+
+const NOBODY = { on_publish: [], on_unpublish: [], on_play: [], on_stop: [] };
 
 const refusedAs = (code: string, text: RegExp) => (error: unknown) =>
   error instanceof Refusal && error.code === code && text.test(error.message);

@@ -314,3 +314,32 @@ test("limits POST and DELETE of one address, not of another, and never OPTIONS",
   assert.equal((await from("192.0.2.1", { method: "OPTIONS", url: WHEP })).statusCode, 200);
   assert.equal((await from("192.0.2.2", post())).statusCode, 201);
 });
+
+test("a bearer token is handed on, for hooks in the place of one in the query; its session wants it again", async () => {
+  const rtc = new FakeRtc();
+  const app = await makeApp(rtc);
+  const ask = (authorization: string, url: string) =>
+    app.inject({ ...post(url), headers: { "content-type": "application/sdp", authorization } });
+  await ask("Bearer a+b/c=", `${WHEP}?app=live&token=other&tokens=1`);
+  await ask("bearer  x", WHEP);
+  await ask("Basic abc", `${WHEP}?token=query`);
+  assert.deepEqual(
+    rtc.offers.map(({ bearer, parameters }) => [bearer, parameters]),
+    [
+      ["a+b/c=", "?app=live&tokens=1&token=a%2Bb%2Fc%3D"],
+      ["x", "?token=x"],
+      [undefined, "?token=query"],
+    ],
+  );
+  const { headers } = await ask("Bearer x", WHEP);
+  const url = String(headers.location);
+  rtc.tokens.set(url.slice(url.lastIndexOf("/") + 1), "x");
+  for (const method of ["PATCH", "DELETE"] as const) {
+    for (const authorization of [undefined, "Bearer y", "Basic x"]) {
+      const refused = await app.inject({ method, url, headers: authorization === undefined ? {} : { authorization } });
+      assert.equal(refused.statusCode, 401, `${method} ${authorization}`);
+      assert.equal(refused.headers["www-authenticate"], "Bearer");
+    }
+  }
+  assert.equal((await app.inject({ method: "DELETE", url, headers: { authorization: "Bearer x" } })).statusCode, 200);
+});

@@ -93,6 +93,18 @@ function selfSigned(t: TestContext) {
   return { key: readFileSync(key), cert: readFileSync(cert), listen: [{ host: "127.0.0.1", port: 0 }] };
 }
 
+test("RTMPS takes another certificate for new connections while an older one publishes on", async (t) => {
+  const [first, second] = [selfSigned(t), selfSigned(t)];
+  const { hub, server, open } = await setUp(t, { tls: first });
+  const old = await open({ ca: first.cert }, 1);
+  await old.publish();
+  server.setCredentials(second);
+  const next = await open({ ca: second.cert }, 1);
+  assert.equal(await next.publish("live", "another"), "NetStream.Publish.Start");
+  for (const tag of sampleTags()) old.sendTag(tag);
+  await hub.until(() => hub.publications[0]?.frames.length === 53);
+});
+
 test("RTMPS publishes too", async (t) => {
   const tls = selfSigned(t);
   const { hub, open } = await setUp(t, { tls });

@@ -88,9 +88,11 @@ export class Chromium {
     this.#browser = browser;
   }
 
-  static async start(): Promise<Chromium> {
-    const executablePath = process.env["CHROMIUM"] ?? "/usr/bin/chromium";
-    return new Chromium(await chromium.launch({ executablePath, headless: true, args: ARGUMENTS }));
+  /** @param options `more` arguments; `executablePath` default $CHROMIUM, else Debian's */
+  static async start(options: { readonly executablePath?: string; readonly more?: readonly string[] } = {}): Promise<Chromium> {
+    const executablePath = options.executablePath ?? process.env["CHROMIUM"] ?? "/usr/bin/chromium";
+    const args = [...ARGUMENTS, ...(options.more ?? [])];
+    return new Chromium(await chromium.launch({ executablePath, headless: true, args }));
   }
 
   /** Opens a URL as a person would, with the probe beside the page's own script. */

@@ -3,7 +3,7 @@
 import { LightPublishers } from "./light-publisher.js";
 import type { PublisherCommand, PublisherReply } from "./light-publishers.js";
 
-const all = await LightPublishers.open(Number(process.argv[2]));
+const all = await LightPublishers.open(Number(process.argv[2]), Number(process.argv[3]));
 
 async function obey(command: PublisherCommand): Promise<number> {
   if (command.act === "publish") await all.add(command.url);

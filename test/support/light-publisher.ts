@@ -33,28 +33,40 @@ export class LightPublishers {
   readonly egress: Egress;
   readonly #timer: NodeJS.Timeout;
 
-  private constructor(sockets: UdpSockets) {
+  readonly #payload: number;
+
+  private constructor(sockets: UdpSockets, payload: number) {
+    this.#payload = payload;
     this.#sockets = sockets;
     this.egress = createEgress(sockets);
     this.#timer = setInterval(() => this.#tick(), 1);
   }
 
-  /** @param count sockets to open: publishers that can be added */
-  static async open(count: number): Promise<LightPublishers> {
+  /**
+   * @param count sockets to open: publishers that can be added
+   * @param payload bytes of each packet of a picture. Default 1000, for 600 kbit/s
+   */
+  static async open(count: number, payload = PAYLOAD): Promise<LightPublishers> {
     let all: LightPublishers | undefined;
     const sockets = await openUdpSockets({
       listen: Array.from({ length: count }, () => ({ host: "127.0.0.1", port: 0 })),
       bufferSize: 256 * 1024,
       onDatagram: (datagram, from) => all?.publishers[from.socket]?.receive(datagram, from),
     });
-    all = new LightPublishers(sockets);
+    all = new LightPublishers(sockets, payload);
     return all;
   }
 
   /** Resolves when media flows. @throws Error when it is refused, or does not connect within 10 s */
   async add(url: string): Promise<void> {
     const socket = this.publishers.length;
-    const publisher = new LightPublisher(this.egress, this.#dtls, socket, this.#sockets.sockets[socket]?.port ?? 0);
+    const publisher = new LightPublisher(
+      this.egress,
+      this.#dtls,
+      socket,
+      this.#sockets.sockets[socket]?.port ?? 0,
+      this.#payload,
+    );
     this.publishers.push(publisher);
     await publisher.start(url);
   }
@@ -89,7 +101,7 @@ export class LightPublisher {
   readonly #ssrc = randomBytes(4).readUInt32BE() | 1;
   readonly #extension = Buffer.from([0xbe, 0xde, 0, 1, (TRANSPORT_CC << 4) | 1, 0, 0, 0]);
   /** Of a picture: FU-A with a slice of its own. */
-  readonly #payload = randomBytes(PAYLOAD);
+  readonly #payload: Buffer;
   readonly #sound = randomBytes(80);
   #dtls: DtlsTransport | undefined;
   #receiver: SrtpReceiver | undefined;
@@ -107,7 +119,8 @@ export class LightPublisher {
   #wantsKeyFrame = true;
   readonly #phase = Math.random() * FRAME_MS;
 
-  constructor(egress: Egress, context: DtlsContext, socket: number, localPort: number) {
+  constructor(egress: Egress, context: DtlsContext, socket: number, localPort: number, payload = PAYLOAD) {
+    this.#payload = randomBytes(payload);
     this.#egress = egress;
     this.#context = context;
     this.#socket = socket;

@@ -17,9 +17,10 @@ export class PublisherHost {
   readonly #pending = new Map<number, { resolve: (packets: number) => void; reject: (error: Error) => void }>();
   #nextId = 1;
 
-  constructor(room: number) {
+  /** @param payload bytes of each packet of a picture. Default 1000, for 600 kbit/s */
+  constructor(room: number, payload = 1000) {
     const script = fileURLToPath(new URL("./light-publisher-child.js", import.meta.url));
-    this.child = fork(script, [String(room)], { stdio: ["ignore", "inherit", "inherit", "ipc"] });
+    this.child = fork(script, [String(room), String(payload)], { stdio: ["ignore", "inherit", "inherit", "ipc"] });
     this.child.on("message", (reply: PublisherReply) => {
       const waiting = this.#pending.get(reply.id);
       this.#pending.delete(reply.id);

@@ -12,7 +12,27 @@ export type LinkFaults = {
   readonly jitter?: number;
   /** Share of datagrams that come twice. Default 0. */
   readonly duplication?: number;
+  /** Bits per second that pass; what is more waits. Default: no limit. */
+  readonly rate?: number;
+  /** Milliseconds that may wait for the limit; what comes on top is lost. Default 3000. */
+  readonly queue?: number;
 };
+
+/** The limit of a link: one datagram after the other, each for as long as its bits take. */
+export class RateLimiter {
+  #freeAt = 0;
+
+  /** @returns milliseconds until the datagram is through, or undefined when the queue is full */
+  pass(now: number, bytes: number, { rate, queue = 3_000 }: LinkFaults): number | undefined {
+    if (rate === undefined) return 0;
+    const begin = Math.max(now, this.#freeAt);
+    if (begin - now > queue) return undefined;
+    this.#freeAt = begin + ((bytes + UDP_HEADERS) * 8000) / rate;
+    return this.#freeAt - now;
+  }
+}
+
+const UDP_HEADERS = 28; // IPv4 and UDP
 
 /** One direction of a link. */
 export class LossyPipe {
@@ -21,6 +41,7 @@ export class LossyPipe {
   readonly #clock: Clock;
   readonly #random: () => number;
   readonly #deliver: (datagram: Buffer) => void;
+  readonly #limiter = new RateLimiter();
 
   constructor(clock: Clock, seed: number, faults: LinkFaults, deliver: (datagram: Buffer) => void) {
     this.#clock = clock;
@@ -38,8 +59,13 @@ export class LossyPipe {
         this.counts.lost++;
         continue;
       }
+      const waits = this.#limiter.pass(this.#clock.now(), datagram.length, this.faults);
+      if (waits === undefined) {
+        this.counts.lost++;
+        continue;
+      }
       const bytes = Buffer.from(datagram);
-      this.#clock.after(delay + this.#random() * jitter, () => {
+      this.#clock.after(waits + delay + this.#random() * jitter, () => {
         this.counts.delivered++;
         this.#deliver(bytes);
       });

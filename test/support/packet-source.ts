@@ -24,6 +24,7 @@ export class PacketSource {
   readonly #lane: PacketLane;
   readonly #options: Required<PacketSourceOptions>;
   #picture = 0;
+  #isKeyWanted = false;
   #audioFrame = 0;
   readonly #start: { video: number; audio: number };
 
@@ -56,6 +57,11 @@ export class PacketSource {
     };
   }
 
+  /** The next picture is a key frame, wherever in its group it stands. */
+  makeKeyFrame(): void {
+    this.#isKeyWanted = true;
+  }
+
   get frameTime(): number {
     return 1000 / this.#options.framesPerSecond;
   }
@@ -64,7 +70,8 @@ export class PacketSource {
   next(): void {
     const { group, framesPerSecond, keyPackets, packets, size, discardableEvery, audio } = this.#options;
     const index = this.#picture++;
-    const isKey = index % group === 0;
+    const isKey = index % group === 0 || this.#isKeyWanted;
+    this.#isKeyWanted = false;
     const isDiscardable = !isKey && discardableEvery > 0 && index % discardableEvery === 0;
     const count = isKey ? keyPackets : packets;
     const timestamp = this.#start.video + Math.round((index * 90_000) / framesPerSecond);

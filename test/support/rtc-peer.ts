@@ -6,6 +6,7 @@ import { randomBytes } from "node:crypto";
 import type { Clock, TimerHandle } from "../../gateway/hub/clock.js";
 import { parseStun, writeBindingRequest } from "../../gateway/rtc/stun.js";
 import {
+  FeedbackFormat,
   ntpMiddle,
   ReportBlock,
   RtcpReader,
@@ -15,7 +16,9 @@ import {
   writeNack,
   writePli,
   writeReceiverReport,
+  writeRtcpHeader,
 } from "../../gateway/rtp/rtcp.js";
+import { writeTransportCc } from "../../gateway/rtp/transport-cc.js";
 import { FAKE_CLOSE_NOTIFY, FAKE_FINISHED, FAKE_HELLO } from "./rtc-fakes.js";
 
 export type ReceivedPacket = {
@@ -39,6 +42,8 @@ export type PeerOptions = {
   readonly send: (datagram: Buffer) => void;
   /** Asks for missing packets. Default true. */
   readonly nacks?: boolean;
+  /** Tells of each packet's arrival by transport-wide feedback, ten times a second. Default false. */
+  readonly transportCc?: boolean;
 };
 
 export class PeerTrack {
@@ -80,10 +85,17 @@ export class TestPeer {
   readonly #reader = new RtcpReader();
   readonly #timers = new Set<TimerHandle>();
   #reportNumber = 0;
+  readonly #transportCcId: number;
+  /** Arrivals by transport-wide number, unwrapped, that no feedback has told of. */
+  readonly #arrivals = new Map<number, number>();
+  #transportHighest = -1;
+  #transportTold = -1;
+  #feedbacks = 0;
 
   constructor(options: PeerOptions) {
     this.#options = options;
     this.#remoteFragment = /a=ice-ufrag:(\S+)/.exec(options.answer)?.[1] ?? "";
+    this.#transportCcId = Number(/a=extmap:(\d+) \S*transport-wide-cc/.exec(options.answer)?.[1] ?? 0);
     this.#password = /a=ice-pwd:(\S+)/.exec(options.answer)?.[1] ?? "";
     for (const section of options.answer.split(/^m=/m).slice(1)) {
       const ssrcs = [...section.matchAll(/a=ssrc:(\d+) cname/g)].map((match) => Number(match[1]));
@@ -103,6 +115,7 @@ export class TestPeer {
     this.#every(20, () => {
       if (this.state === "connected" && this.#options.nacks !== false) this.#askForMissing();
     });
+    if (this.#options.transportCc === true) this.#every(100, () => this.#tellArrivals());
     this.#every(1_000, () => {
       if (this.state === "connected") this.report();
     });
@@ -200,6 +213,7 @@ export class TestPeer {
     const ssrc = datagram.readUInt32BE(8);
     const hasExtension = ((datagram[0] ?? 0) & 0x10) !== 0;
     const extensionSize = hasExtension ? 4 + datagram.readUInt16BE(14) * 4 : 0;
+    if (hasExtension && this.#options.transportCc === true) this.#noteArrival(datagram.subarray(16, 12 + extensionSize));
     let payload = datagram.subarray(12 + extensionSize);
     let low = datagram.readUInt16BE(2);
     const isRtx = ssrc === this.video?.rtxSsrc && ssrc !== 0;
@@ -226,6 +240,45 @@ export class TestPeer {
     });
     if (track.lowest < 0 || sequenceNumber < track.lowest) track.lowest = sequenceNumber;
     track.highest = Math.max(track.highest, sequenceNumber);
+  }
+
+  /** @param block one-byte header extensions (RFC 8285 section 4.2) */
+  #noteArrival(block: Buffer): void {
+    for (let at = 0; at < block.length; ) {
+      const head = block[at] ?? 0;
+      if (head === 0) {
+        at++;
+        continue;
+      }
+      if (head >> 4 === this.#transportCcId) {
+        const low = block.readUInt16BE(at + 1);
+        const highest = this.#transportHighest;
+        const number = highest < 0 ? low : highest + (((low - highest) << 16) >> 16);
+        this.#transportHighest = Math.max(highest, number);
+        if (this.#transportTold < 0) this.#transportTold = number - 1;
+        if (number > this.#transportTold) this.#arrivals.set(number, this.#options.clock.now());
+      }
+      at += 2 + (head & 15);
+    }
+  }
+
+  #tellArrivals(): void {
+    const first = this.#transportTold + 1;
+    if (this.state !== "connected" || this.#transportHighest < first) return;
+    const last = Math.min(this.#transportHighest, first + 400);
+    const arrivals: number[] = [];
+    for (let number = first; number <= last; number++) {
+      const at = this.#arrivals.get(number);
+      this.#arrivals.delete(number);
+      arrivals.push(at === undefined ? -1 : Math.round(at * 4));
+    }
+    this.#transportTold = last;
+    const out = Buffer.alloc(2000);
+    const end = writeTransportCc(out, 12, first, this.#feedbacks++ & 0xff, arrivals);
+    const size = (end + 3) & ~3;
+    writeRtcpHeader(out, 0, FeedbackFormat.transportCc, RtcpType.transportFeedback, size, 1);
+    out.writeUInt32BE(this.video?.ssrc ?? 0, 8);
+    this.#options.send(Buffer.from(out.subarray(0, size)));
   }
 
   #askForMissing(): void {

@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import type { Config } from "../../gateway/config/config.js";
 import { parseConfig } from "../../gateway/config/read.js";
 import { LiveHub } from "../../gateway/hub/hub.js";
-import type { Converter, Publication, Stream } from "../../gateway/hub/types.js";
+import type { Converter, Publication, Source, Stream } from "../../gateway/hub/types.js";
 import type { Endpoint } from "../../gateway/native/types.js";
 import { type RtcOffer, RtcServer } from "../../gateway/rtc/server.js";
 import { FakeClock } from "./fake-clock.js";
@@ -94,6 +94,11 @@ export class RtcWorld {
     await this.rtc.start();
   }
 
+  /** A publisher of packets that the test has made. */
+  publishWith(source: Source): Promise<Publication> {
+    return this.hub.publish({ name: NAME, peer: peer(), source, lane: "packets" });
+  }
+
   publish(): Promise<Publication> {
     return this.hub.publish({ name: NAME, peer: peer(), source: this.source, lane: "packets" });
   }
@@ -103,20 +108,31 @@ export class RtcWorld {
   }
 
   /** A viewer whose offer was answered; it is not started yet. */
-  async join(options: { client?: string; faults?: LinkFaults; seed?: number; nacks?: boolean } = {}): Promise<WorldPeer> {
+  async join(
+    options: {
+      client?: string;
+      faults?: LinkFaults;
+      /** Of the way to the viewer, where it differs. */
+      down?: LinkFaults;
+      seed?: number;
+      nacks?: boolean;
+      transportCc?: boolean;
+    } = {},
+  ): Promise<WorldPeer> {
     const offer = this.offer(options.client);
     const { id, sdp } = await this.rtc.play(offer);
     const address = { socket: 0, address: "198.51.100.1", port: this.#nextPort++ };
     const seed = options.seed ?? address.port;
     const faults = options.faults ?? {};
     const up = new LossyPipe(this.clock, seed, faults, (datagram) => this.receive(datagram, { ...address }));
-    const down = new LossyPipe(this.clock, seed + 1, faults, (datagram) => peerOf.receive(datagram));
+    const down = new LossyPipe(this.clock, seed + 1, options.down ?? faults, (datagram) => peerOf.receive(datagram));
     const peerOf = new TestPeer({
       clock: this.clock,
       answer: sdp,
       usernameFragment: /a=ice-ufrag:(\S+)/.exec(offer.sdp)?.[1] ?? "",
       send: (datagram) => up.send(datagram),
       nacks: options.nacks ?? true,
+      transportCc: options.transportCc ?? false,
     });
     this.routes.set(`${address.address}:${address.port}`, (datagram) => down.send(datagram));
     return Object.assign(peerOf, { id, up, down });

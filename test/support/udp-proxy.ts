@@ -4,10 +4,11 @@
 import { createSocket, type RemoteInfo, type Socket } from "node:dgram";
 import { once } from "node:events";
 
-import type { LinkFaults } from "./lossy-link.js";
+import { type LinkFaults, RateLimiter } from "./lossy-link.js";
 import { seededRandom } from "./seeded.js";
 
-type Client = { readonly remote: RemoteInfo; readonly socket: Socket };
+/** Each client has a link of its own. */
+type Client = { readonly remote: RemoteInfo; readonly socket: Socket; readonly up: RateLimiter; readonly down: RateLimiter };
 
 export class UdpProxy {
   /** To the gateway, and to the clients; may be changed at any time. */
@@ -59,28 +60,32 @@ export class UdpProxy {
     let client = this.#clients.get(key);
     if (client === undefined) {
       const socket = createSocket(remote.family === "IPv6" ? "udp6" : "udp4");
-      client = { remote, socket };
+      client = { remote, socket, up: new RateLimiter(), down: new RateLimiter() };
       const { port, address } = remote;
+      const { down } = client;
       socket.on("message", (answer) => {
         this.counts.down++;
-        if (!this.#forward(this.down, () => this.#front.send(answer, port, address))) this.counts.lostDown++;
+        if (!this.#forward(this.down, down, answer.length, () => this.#front.send(answer, port, address))) this.counts.lostDown++;
       });
       this.#clients.set(key, client);
     }
-    const { socket } = client;
+    const { socket, up } = client;
     this.counts.up++;
     const send = (): void => {
       if (this.#clients.get(key)?.socket === socket) socket.send(datagram, this.#target.port, this.#target.address);
     };
-    if (!this.#forward(this.up, send)) this.counts.lostUp++;
+    if (!this.#forward(this.up, up, datagram.length, send)) this.counts.lostUp++;
   }
 
   /** @returns false when the datagram is lost */
-  #forward({ loss = 0, delay = 0, jitter = 0, duplication = 0 }: LinkFaults, send: () => void): boolean {
+  #forward(faults: LinkFaults, limiter: RateLimiter, bytes: number, send: () => void): boolean {
+    const { loss = 0, delay = 0, jitter = 0, duplication = 0 } = faults;
     if (this.#random() < loss) return false;
+    const waits = limiter.pass(performance.now(), bytes, faults);
+    if (waits === undefined) return false;
     const copies = this.#random() < duplication ? 2 : 1;
     for (let copy = 0; copy < copies; copy++) {
-      const wait = delay + this.#random() * jitter;
+      const wait = waits + delay + this.#random() * jitter;
       if (wait < 1) {
         send();
         continue;

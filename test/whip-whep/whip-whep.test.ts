@@ -13,7 +13,9 @@ import { GatewayProcess } from "../support/gateway-process.js";
 import { NativePublisher } from "../support/native-publisher.js";
 import { type Viewer, ViewerHost } from "../support/viewers.js";
 import { CHECKS, type Context } from "./checks.js";
-import { Client, freshCredentials, makeTarget } from "./target.js";
+import { Client, type Endpoint, freshCredentials, makeTarget } from "./target.js";
+
+const TOKEN = "a-token-for-the-checks";
 
 suite("WHIP and WHEP", () => {
   let gateway: GatewayProcess | undefined;
@@ -30,17 +32,17 @@ suite("WHIP and WHEP", () => {
     clip = (await makeFixture()).path;
     let base = process.env["WHIP_WHEP_TARGET"];
     if (base === undefined) {
-      gateway = await GatewayProcess.start();
+      gateway = await GatewayProcess.start({ rtc: `token ${TOKEN};` });
       base = `http://127.0.0.1:${gateway.ports.api}`;
     }
     const run = Date.now().toString(36);
-    const client = new Client(makeTarget(base, process.env["WHIP_WHEP_TOKEN"]));
+    const client = new Client(makeTarget(base, gateway === undefined ? process.env["WHIP_WHEP_TOKEN"] : TOKEN));
     const fresh = (): string => `check-${run}-${++count}`;
     context = { client, live: fresh(), fresh };
-    publisher = await NativePublisher.start("libdatachannel", client.target.url("whip", context.live), clip);
+    publisher = await NativePublisher.start("libdatachannel", mediaUrl("whip", context.live), clip);
     host = new ViewerHost();
     vanished = new ViewerHost();
-    const viewer = await vanished.join(client.target.url("whep", context.live));
+    const viewer = await vanished.join(mediaUrl("whep", context.live));
     const { resource } = await viewer.until("pictures flow", (look) => look.tally.pictures > 5);
     goneSession = resource ?? "";
     await vanished.stop();
@@ -60,8 +62,14 @@ suite("WHIP and WHEP", () => {
     });
   }
 
+  /** For native stacks, whose helpers send no Authorization header. */
+  function mediaUrl(endpoint: Endpoint, stream: string): string {
+    const url = context.client.target.url(endpoint, stream);
+    return gateway === undefined ? url : `${url}&token=${TOKEN}`;
+  }
+
   async function watch(stream = context.live): Promise<{ viewer: Viewer; session: string }> {
-    const viewer = await host.join(context.client.target.url("whep", stream));
+    const viewer = await host.join(mediaUrl("whep", stream));
     const { resource } = await viewer.until("pictures flow", (look) => look.tally.pictures > 5);
     assert.ok(resource !== undefined);
     return { viewer, session: resource };
@@ -99,7 +107,7 @@ suite("WHIP and WHEP", () => {
 
   test("20 (must): viewers are told when the server ends a stream whose publisher was deleted", async (t) => {
     const stream = context.fresh();
-    const other = await NativePublisher.start("libdatachannel", context.client.target.url("whip", stream), clip);
+    const other = await NativePublisher.start("libdatachannel", mediaUrl("whip", stream), clip);
     const { viewer } = await watch(stream);
     await other.stop();
     if (gateway === undefined) {
