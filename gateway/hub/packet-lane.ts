@@ -12,7 +12,7 @@ const AUDIO_HISTORY = 512;
 /** Milliseconds that the group before the newest key frame is kept for retransmission. */
 const RETENTION = 3_000;
 /** Milliseconds after which a group is cut when the source makes key frames on request, and when it is not known to do so. */
-const LONG_GROUP = 5_000;
+const LONG_GROUP = 2_000;
 const LONGEST_GROUP = 20_000;
 /** Milliseconds of a long group that go at once. */
 const CUT_INTERVAL = 1_000;
@@ -229,7 +229,11 @@ export class LivePacketLane implements PacketLane {
   #cutLongGroup(): void {
     if (this.#keyFrameAt === Number.POSITIVE_INFINITY || this.#keyFrames() !== "on-request") return;
     const now = this.#now();
-    if (now - this.#keyFrameAt < (this.#hasAnswered ? LONG_GROUP : LONGEST_GROUP) || now - this.#cutAt < CUT_INTERVAL) return;
+    const age = now - this.#keyFrameAt;
+    if (age < LONG_GROUP) return;
+    // Asked once, so that it is known: by then a browser's picture has settled, and what is kept stays small.
+    if (this.#lastKeyFrameRequest === Number.NEGATIVE_INFINITY) this.requestKeyFrame("to see whether the publisher answers");
+    if (age < (this.#hasAnswered ? LONG_GROUP : LONGEST_GROUP) || now - this.#cutAt < CUT_INTERVAL) return;
     this.#cutAt = now;
     this.#obsolete.push({ before: this.#video.nextSequenceNumber, due: now + RETENTION });
   }

@@ -9,7 +9,8 @@ import { type MediaKind, MediaPacket } from "./packet.js";
 export class PacketHistory {
   readonly #kind: MediaKind;
   readonly #maximum: number;
-  #ring: Ring;
+  /** Empty until something comes: many streams are offered and never sent. */
+  #ring = EMPTY;
   #count = 0;
   /** Lower numbers are gone. */
   #first = 0;
@@ -18,7 +19,6 @@ export class PacketHistory {
   constructor(kind: MediaKind, maximum: number) {
     this.#kind = kind;
     this.#maximum = maximum;
-    this.#ring = new Ring(Math.min(FIRST_CAPACITY, maximum));
   }
 
   /** Packets come in order of their numbers; numbers that are left out stay unknown. */
@@ -75,13 +75,13 @@ export class PacketHistory {
   }
 
   clear(): void {
-    this.#ring = new Ring(Math.min(FIRST_CAPACITY, this.#maximum));
+    this.#ring = EMPTY;
     this.#count = 0;
   }
 
   #grow(): void {
     const old = this.#ring;
-    const ring = new Ring(old.capacity * 2);
+    const ring = new Ring(Math.max(old.capacity * 2, Math.min(FIRST_CAPACITY, this.#maximum)));
     for (let from = 0; from < old.capacity; from++) {
       const number = old.numbers[from] as number;
       if (number === NOTHING) continue;
@@ -119,6 +119,7 @@ class Ring {
 
 const FIRST_CAPACITY = 256;
 const NOTHING = -1;
+const EMPTY = new Ring(0);
 const MARKER = 1;
 const KEY_FRAME = 2;
 const DISCARDABLE = 4;

@@ -192,7 +192,8 @@ for (const answers of [true, false]) {
   const source = answers ? "has made a key frame on request" : "may make key frames on request";
   test(`of a long group by a source that ${source} only what may be asked for again is kept`, () => {
     let now = 0;
-    const lane = packetLane({ now: () => now, keyFrames: "on-request" });
+    const asked: string[] = [];
+    const lane = packetLane({ now: () => now, keyFrames: "on-request", asked });
     const kept = (): number => {
       const next = lane.nextSequenceNumber("video");
       let number = next;
@@ -203,12 +204,12 @@ for (const answers of [true, false]) {
       for (const end = now + seconds * 1000; now < end; now += 40) lane.write([mediaPacket(lane.nextSequenceNumber("video"))]);
     };
     lane.write([mediaPacket(0, { key: true })]);
-    run(2);
-    if (answers) lane.requestKeyFrame("a viewer has joined");
-    now += 200;
+    run(2.5);
+    assert.deepEqual(asked, ["to see whether the publisher answers"], "once");
+    now += answers ? 0 : 1000;
     lane.write([mediaPacket(lane.nextSequenceNumber("video"), { key: true })]);
     const start = lane.nextSequenceNumber("video") - 1;
-    run(answers ? 4.9 : 19.9);
+    run(answers ? 1.9 : 19.9);
     assert.equal(lane.keyFrameStart, start, "it may still be what a viewer starts with");
     run(10);
     assert.equal(lane.keyFrameStart, undefined);

@@ -69,8 +69,8 @@ test("a publisher that makes no key frame when asked: the viewer gets the group 
   const world = await open();
   const deaf = await world.publishBy();
   const { source } = deaf;
-  source.run(4000);
   source.receive = () => {}; // hears no PLI
+  source.run(4000);
   const viewer = await world.join();
   viewer.start();
   source.run(3000);
