@@ -48,7 +48,7 @@ export class TrackWatch {
     };
     this.#frames = {
       write: ({ kind, isConfig }) => {
-        if (!isConfig && kind !== "data") this.#seen[kind] = clock.now();
+        if (this.#lane === "frames" && !isConfig && kind !== "data") this.#seen[kind] = clock.now();
       },
       close,
     };
@@ -60,8 +60,9 @@ export class TrackWatch {
       close,
     };
     this.#lane = stream.sourceLane === "packets" ? "packets" : "frames";
+    // A WebRTC publisher's bridge is set going too: a child that came before its first sound would find no track of it.
     if (this.#lane === "packets") stream.packets.add(this.#packets);
-    else stream.frames.add(this.#frames);
+    stream.frames.add(this.#frames);
   }
 
   /** Still tells of this stream as it is published now. */
@@ -71,13 +72,15 @@ export class TrackWatch {
 
   /** Whether something of that kind came within the last `ms`. */
   flows(kind: "video" | "audio", ms: number): boolean {
-    return this.#clock.now() - this.#seen[kind] < ms;
+    const { videoConfig, audioConfig } = this.stream.frames;
+    const isBridged = this.#lane === "frames" || (kind === "video" ? videoConfig : audioConfig) !== undefined;
+    return isBridged && this.#clock.now() - this.#seen[kind] < ms;
   }
 
   close(): void {
     if (!this.#isOpen) return;
     this.#isOpen = false;
     if (this.#lane === "packets") this.stream.packets.remove(this.#packets);
-    else this.stream.frames.remove(this.#frames);
+    this.stream.frames.remove(this.#frames);
   }
 }
