@@ -30,6 +30,8 @@ export type LipSync = {
   readonly offsets: readonly { readonly atMs: number; readonly offsetMs: number }[];
   readonly meanMs: number;
   readonly worstMs: number;
+  /** What a source whose reports are stamped by a busy process leaves to be judged. */
+  readonly medianMs: number;
   /** Change of the offset over the time measured, in ms per minute. */
   readonly driftMsPerMinute: number;
   readonly flashes: number;
@@ -184,6 +186,7 @@ function compare(flashTimes: readonly number[], beepTimes: readonly number[]): L
   return {
     offsets,
     meanMs: values.reduce((sum, value) => sum + value, 0) / values.length,
+    medianMs: [...values].sort((a, b) => a - b)[values.length >> 1] ?? Number.NaN,
     worstMs: values.reduce((worst, value) => (Math.abs(value) > Math.abs(worst) ? value : worst), 0),
     driftMsPerMinute: slope(offsets.map((entry) => ({ x: entry.atMs / 60_000, y: entry.offsetMs }))),
     flashes: flashTimes.length,
