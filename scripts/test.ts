@@ -1,5 +1,5 @@
-// npm test: lint, then unit and engine tests side by side, then the end-to-end tests one file at a time (they measure, and start
-// browsers). One summary at the end counts every test; the exit code is 1 when anything failed.
+// npm test: lint, then unit and engine tests side by side, then the end-to-end tests: those that only wait for things to happen two files
+// at a time, those that measure, or play for long, one at a time. One summary at the end counts every test; the exit code is 1 when anything failed.
 //
 //   npm test -- [--unit | --e2e] [WORD…]     only files whose path holds one of the words
 
@@ -21,6 +21,20 @@ const ROOT = join(dirname(fileURLToPath(import.meta.url)), "../..");
  * the speed of the clock: beside others they would measure the machine.
  */
 const END_TO_END = ["e2e", "support", "whip-whep", "bridge/real-child.", "bridge/rtc-to-rtmp-child."];
+
+/** Those of them that wait more than they work, and judge no pace: another beside them does no harm. */
+const PATIENT = [
+  "whip-whep",
+  "e2e/connectivity-check",
+  "e2e/doctor",
+  "e2e/library",
+  "e2e/namespaces",
+  "e2e/pages-console",
+  "e2e/pages-publish",
+  "e2e/pages.",
+  "e2e/tcp",
+  "e2e/trouble",
+];
 
 /** Longest time for one file in ms: a hang must end, and end as a failure. */
 const UNIT_TIMEOUT = 180_000;
@@ -45,7 +59,10 @@ async function main(): Promise<number> {
     allowPositionals: true,
   });
   const files = listTests().filter((file) => positionals.length === 0 || positionals.some((word) => file.includes(word)));
-  const isEndToEnd = (file: string): boolean => END_TO_END.some((path) => file.startsWith(join("dist", "test", path)));
+  const isUnder = (paths: readonly string[], file: string): boolean => {
+    return paths.some((path) => file.startsWith(join("dist", "test", path)));
+  };
+  const isEndToEnd = (file: string): boolean => isUnder(END_TO_END, file);
   const phases: Phase[] = [];
   if (!values.e2e) {
     phases.push({
@@ -56,12 +73,18 @@ async function main(): Promise<number> {
     });
   }
   if (!values.unit) {
-    phases.push({
-      files: files.filter(isEndToEnd),
-      concurrency: 1,
-      timeout: E2E_TIMEOUT,
-      nodeArguments: ["--test-force-exit"], // libdatachannel's threads keep a process alive; what is ours to close, unit tests show
-    });
+    const endToEnd = files.filter(isEndToEnd);
+    for (const [isPatient, concurrency] of [
+      [true, Math.min(2, availableParallelism())],
+      [false, 1],
+    ] as const) {
+      phases.push({
+        files: endToEnd.filter((file) => isUnder(PATIENT, file) === isPatient),
+        concurrency,
+        timeout: E2E_TIMEOUT,
+        nodeArguments: ["--test-force-exit"], // libdatachannel's threads keep a process alive; what is ours to close, unit tests show
+      });
+    }
   }
   if (phases.every((phase) => phase.files.length === 0)) {
     console.error(`no test file matches ${positionals.join(" ")}`);
