@@ -40,7 +40,7 @@ async function measureLoad(load: Load): Promise<void> {
     const memory: ({ viewers: number } & NodeJS.MemoryUsage)[] = [];
     for (const count of STEPS) {
       await addViewers(gateway, hosts, viewers, count);
-      await pause(4000); // joins and their garbage have to settle
+      await pause(count === 0 ? 10_000 : 4000); // start-up, joins and their garbage have to settle
       const before = await countAll(gateway, viewers);
       await pause(count === 200 || count === 0 ? MEASURE_MS : 4000);
       const after = await countAll(gateway, viewers);
