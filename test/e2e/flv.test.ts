@@ -91,7 +91,9 @@ suite("HTTP-FLV", () => {
 
     await pause(5000);
     const strict = ["-v", "error", "-xerror", "-err_detect", "explode"];
-    await run("ffmpeg", [...strict, "-i", url("camera"), "-t", "3", "-f", "null", "-"], { timeout: 20_000 });
+    await run("ffmpeg", [...strict, "-i", url("camera"), "-t", "3", "-enc_time_base", "-1", "-f", "null", "-"], {
+      timeout: 20_000,
+    });
     assert.equal(viewer.failure, undefined);
     const audio = viewer.flv.tags.filter(({ type, body }) => type === 8 && body[1] === 1).map(({ timestamp }) => timestamp);
     const steps = audio.slice(1).map((time, index) => time - (audio[index] ?? 0));
