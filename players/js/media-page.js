@@ -10,6 +10,7 @@ import {
   emptyFigures,
   explainSession,
   fpsText,
+  giveBackWithPage,
   millisecondsText,
   nameOf,
   setFigures,
@@ -77,11 +78,12 @@ for (const either of Object.values(clients)) {
 }
 setInterval(showState, 500); // some words depend on how long a state lasts
 
-window.addEventListener("pagehide", () => {
-  const wasOn = client.state !== "stopped" && client.state !== "failed";
-  client.stop();
-  if (wasOn) window.addEventListener("pageshow", play, { once: true });
-});
+const played = {
+  get state() {
+    return client.state;
+  },
+};
+giveBackWithPage(played, () => client.stop(), play);
 
 showWatchLink();
 if (wantsAutostart(window.location.search)) play();
