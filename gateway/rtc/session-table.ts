@@ -104,20 +104,28 @@ export class SessionTable {
    * @param more another one follows at once. What a turn's datagrams lead to is done after the last of them, all at one time.
    */
   receive(datagram: Buffer, from: Endpoint, more = false): void {
-    if (this.#turn === undefined) this.#turn = this.#clock.now();
+    this.#turn ??= this.#clock.now();
+    const now = this.#turn;
+    try {
+      this.#handOn(now, datagram, from);
+    } finally {
+      if (!more) this.#endTurn(now); // whatever one session did: the others of the turn have their work done
+    }
+  }
+
+  #handOn(now: number, datagram: Buffer, from: Endpoint): void {
     const session = isStun(datagram)
       ? this.#byFragment.get(usernameFragmentOf(datagram) ?? "")
       : this.#byAddress.get(from.address)?.get(portKey(from));
     if (session === undefined) {
       this.strayDatagrams++;
-    } else {
-      if (!session.isTouched) {
-        session.isTouched = true;
-        this.#touched.push(session);
-      }
-      session.receive(this.#turn, datagram, from);
+      return;
     }
-    if (!more) this.#endTurn(this.#turn);
+    if (!session.isTouched) {
+      session.isTouched = true;
+      this.#touched.push(session);
+    }
+    session.receive(now, datagram, from);
   }
 
   #endTurn(now: number): void {

@@ -53,6 +53,23 @@ function checkVideo(track: PeerTrack): number[] {
   return pictures;
 }
 
+test("a session that fails keeps back nothing of what the other sessions of its turn have to do", async () => {
+  const { rtc, play } = await world();
+  const peers = [await rtc.join(), await rtc.join()];
+  for (const peer of peers) peer.start();
+  play(500);
+  const [first, second] = peers.map(({ id }) => rtc.rtc.session(id));
+  assert.ok(first !== undefined && second !== undefined);
+  second.receive = () => {
+    throw new Error("broken");
+  };
+  const from = (port: number) => ({ socket: 0, address: "198.51.100.1", port });
+  rtc.receive(Buffer.alloc(40, 0x90), from(20_000), true);
+  assert.equal(first.isTouched, true, "its work waits for the end of the turn");
+  assert.throws(() => rtc.receive(Buffer.alloc(40, 0x90), from(20_001)), /broken/);
+  assert.equal(first.isTouched, false);
+});
+
 test("a viewer joining a group begins with its key frame and ends live, over a clean link", async () => {
   const { rtc, play } = await world();
   const peer = await rtc.join();

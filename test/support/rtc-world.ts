@@ -42,7 +42,7 @@ export class RtcWorld {
   readonly logged: { readonly fields: object; readonly message: string }[] = [];
   readonly hub: LiveHub;
   readonly rtc: RtcServer;
-  receive: (datagram: Buffer, from: Endpoint) => void = () => {};
+  receive: (datagram: Buffer, from: Endpoint, more?: boolean) => void = () => {};
   /** Where the gateway's datagrams end up, by `address:port`. */
   readonly routes = new Map<string, (datagram: Buffer) => void>();
   stray = 0;
