@@ -1,14 +1,18 @@
 // What every offer goes through before its session is made, viewer's or publisher's: limits, ICE credentials, candidates.
 
-import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
+import { createHash, randomBytes, randomInt, timingSafeEqual } from "node:crypto";
 
 import { type Config, vhostFor } from "../config/config.js";
-import type { StreamName } from "../hub/types.js";
+import type { Clock } from "../hub/clock.js";
+import type { Peer, StreamName } from "../hub/types.js";
 import { Refusal } from "../media/errors.js";
 import { addressBytes } from "./address.js";
-import { gatherCandidates, parseRequested, servesFamily } from "./candidates.js";
+import { gatherCandidates, parseRequested, servesFamily, type Transports, withTransports } from "./candidates.js";
+import { SessionTrace } from "./diagnosis.js";
 import type { RtcMachine } from "./network.js";
-import type { Candidate, IceCredentials } from "./sdp-answer.js";
+import { type Offer, parseOffer } from "./sdp.js";
+import { type AnswerOptions, type Candidate, type IceCredentials, isBareOffer } from "./sdp-answer.js";
+import type { SessionTable } from "./session-table.js";
 
 /** An offer as it comes from HTTP; the fields are described where HTTP reads them. */
 export type RtcOffer = {
@@ -32,6 +36,85 @@ export type RtcOffer = {
   /** Play before publish: the viewer waits for the publisher. Default false. */
   readonly mayWait?: boolean;
 };
+
+/** An offer that was read, and what its answer needs. */
+export type Admitted = {
+  readonly id: string;
+  /** Token of the header, where one is asked for: the session wants it again. */
+  readonly bearer: string | undefined;
+  readonly name: StreamName;
+  readonly peer: Peer;
+  readonly offer: Offer;
+  readonly answer: AnswerOptions;
+  /** `check`: the client chose our ICE credentials and offers nothing that could be encrypted, so this ends with ICE. */
+  readonly purpose: "media" | "check";
+  readonly echoesUsername: boolean;
+  readonly stunTimeout: number;
+  readonly trace: SessionTrace;
+};
+
+export type AdmissionOptions = {
+  readonly clock: Clock;
+  readonly machine: RtcMachine;
+  readonly table: SessionTable;
+  /** Of our certificate. */
+  readonly fingerprint: AnswerOptions["fingerprint"];
+  readonly cname: string;
+};
+
+export class Admission {
+  readonly #options: AdmissionOptions;
+
+  constructor(options: AdmissionOptions) {
+    this.#options = options;
+  }
+
+  /** @throws Refusal when the offer cannot be read, or what its query asks for cannot be had */
+  async admit(offer: RtcOffer, config: Config, transports: Transports): Promise<Admitted> {
+    const { clock, machine, table, fingerprint, cname } = this.#options;
+    const trace = new SessionTrace(clock.now());
+    const parsed = parseOffer(offer.sdp);
+    trace.note("offer", clock.now());
+    const isCheck = offer.iceUsernameFragment !== undefined && offer.icePassword !== undefined;
+    if (isCheck) this.#endEarlierCheck(offer.iceUsernameFragment, offer.icePassword);
+    const ice = chooseCredentials(offer, (fragment) => table.hasFragment(fragment));
+    const candidates = withTransports(await candidatesFor(offer, config, machine, transports.udp.port), transports);
+    const { rtc } = vhostFor(config, offer.name.vhost);
+    const id = randomBytes(18).toString("base64url");
+    const { address, parameters, pageUrl } = offer;
+    const used = new Set<number>();
+    return {
+      id,
+      name: offer.name,
+      bearer: rtc.token === "" ? undefined : offer.bearer,
+      peer: { id, protocol: "rtc", address, parameters, ...(pageUrl !== undefined && { pageUrl }) },
+      offer: parsed,
+      answer: {
+        ice,
+        fingerprint,
+        dtlsRole: rtc.dtlsRole,
+        candidates,
+        sessionId: String(randomInt(2 ** 47)),
+        cname,
+        streamId: STREAM_ID,
+        nack: rtc.nack,
+        twcc: rtc.twcc,
+        newSsrc: () => newSsrc(used),
+      },
+      purpose: isCheck && isBareOffer(parsed) ? "check" : "media",
+      echoesUsername: isCheck,
+      stunTimeout: rtc.stunTimeout,
+      trace,
+    };
+  }
+
+  /** Checks are repeated with the same words from a shell: the earlier one must not stand in the way for its half minute. */
+  #endEarlierCheck(usernameFragment: string, password: string): void {
+    const earlier = this.#options.table.ofFragment(usernameFragment);
+    if (earlier === undefined || earlier.state === "connected" || earlier.ice.local.password !== password) return;
+    earlier.close(this.#options.clock.now(), "the same credentials were asked for again");
+  }
+}
 
 /** @throws Refusal when WebRTC is off for the vhost */
 export function checkVhost(config: Config, name: StreamName): void {
@@ -112,3 +195,14 @@ async function apiHostsOf(host: string, { rtcServer }: Config, machine: RtcMachi
   const resolved = rtcServer.resolveApiDomain ? (await machine.resolve(host)).filter(isServed) : [];
   return rtcServer.keepApiDomain ? [...resolved, host] : resolved;
 }
+
+function newSsrc(used: Set<number>): number {
+  for (;;) {
+    const ssrc = randomInt(2 ** 32);
+    if (ssrc === 0 || used.has(ssrc)) continue;
+    used.add(ssrc);
+    return ssrc;
+  }
+}
+
+const STREAM_ID = "sluice";

@@ -5,14 +5,15 @@
 import { randomBytes, randomInt } from "node:crypto";
 import type { Socket } from "node:net";
 
-import { type Config, type ListenAddress, vhostFor } from "../config/config.js";
+import type { Config, ListenAddress } from "../config/config.js";
 import type { Clock } from "../hub/clock.js";
 import { displayName, shownId } from "../hub/names.js";
-import type { Hub, PacketLane, Peer, Play, Publication, Source, StreamName } from "../hub/types.js";
+import type { Hub, PacketLane, Play, Publication, Source, StreamName } from "../hub/types.js";
 import { Refusal } from "../media/errors.js";
 import type { DtlsContext, Endpoint } from "../native/types.js";
 import {
-  candidatesFor,
+  Admission,
+  type Admitted,
   checkToken,
   checkVhost,
   chooseCredentials,
@@ -20,23 +21,20 @@ import {
   type RtcOffer,
   standingCandidates,
 } from "./admission.js";
-import { type Transports, withTransports } from "./candidates.js";
-import { addressesOf, type Diagnosis, SessionTrace, scopeWarning } from "./diagnosis.js";
+import type { Transports } from "./candidates.js";
+import { addressesOf, type Diagnosis, scopeWarning } from "./diagnosis.js";
 import { DiagnosisArchive } from "./diagnosis-archive.js";
 import type { EgressStatistics } from "./egress.js";
 import { FanOut } from "./fan-out.js";
 import { type MediaSide, NO_MEDIA } from "./media-side.js";
 import type { RtcMachine, RtcNetwork } from "./network.js";
 import { Publisher } from "./publisher.js";
-import { type Offer, parseOffer } from "./sdp.js";
 import {
-  type AnswerOptions,
   answerCheck,
   answerPlay,
   answerPublish,
   type Candidate,
   type IceCredentials,
-  isBareOffer,
   type Negotiated,
   type NegotiatedTrack,
   ownText,
@@ -88,23 +86,6 @@ type Attachment = Role & {
   readonly candidates: readonly Candidate[];
 };
 
-/** An offer that was read, and what its answer needs. */
-type Admitted = {
-  readonly id: string;
-  /** Token of the header, where one is asked for: the session wants it again. */
-  readonly bearer: string | undefined;
-  readonly name: StreamName;
-  readonly peer: Peer;
-  readonly offer: Offer;
-  readonly network: RtcNetwork;
-  readonly answer: AnswerOptions;
-  /** `check`: the client chose our ICE credentials and offers nothing that could be encrypted, so this ends with ICE. */
-  readonly purpose: "media" | "check";
-  readonly echoesUsername: boolean;
-  readonly stunTimeout: number;
-  readonly trace: SessionTrace;
-};
-
 export class RtcServer implements SessionOwner {
   readonly #options: RtcServerOptions;
   readonly #clock: Clock;
@@ -112,6 +93,7 @@ export class RtcServer implements SessionOwner {
   readonly #dtls: DtlsContext;
   #network: RtcNetwork | undefined;
   readonly #table: SessionTable;
+  readonly #admission: Admission;
   /** By session id. */
   readonly #attachments = new Map<string, Attachment>();
   readonly #fanOuts = new Map<PacketLane, FanOut>();
@@ -128,6 +110,13 @@ export class RtcServer implements SessionOwner {
     this.#config = options.config;
     this.#dtls = options.machine.createDtls(options.config.rtcServer.ecdsa);
     this.#table = new SessionTable(options.clock, () => this.#flushSoon());
+    this.#admission = new Admission({
+      clock: options.clock,
+      machine: options.machine,
+      table: this.#table,
+      fingerprint: this.#dtls.fingerprint,
+      cname: this.#cname,
+    });
   }
 
   /** Takes another configuration into use for the sessions to come: vhosts and candidates; sockets and certificate stay. */
@@ -291,9 +280,10 @@ export class RtcServer implements SessionOwner {
   }
 
   async #play(offer: RtcOffer): Promise<RtcAnswer> {
-    const admitted = await this.#admit(offer);
-    if (admitted.purpose === "check") return this.#openCheck(admitted, "sendonly");
-    const { id, peer, network } = admitted;
+    const network = this.#runningNetwork();
+    const admitted = await this.#admit(offer, network);
+    if (admitted.purpose === "check") return this.#openCheck(admitted, network, "sendonly");
+    const { id, peer } = admitted;
     let session: RtcSession | undefined;
     const play = await this.#pend(
       this.#options.hub.play({
@@ -321,7 +311,7 @@ export class RtcServer implements SessionOwner {
         random: random32,
         wallTimeAt: (now) => this.#clock.wallTime() - this.#clock.now() + now,
       });
-      session = this.#open(admitted, negotiated, viewer, { role: "viewer", play, fanOut, viewer });
+      session = this.#open(admitted, network, negotiated, viewer, { role: "viewer", play, fanOut, viewer });
       return { id, sdp: negotiated.answer };
     } catch (error) {
       if (fanOut !== undefined) this.#release(fanOut);
@@ -331,8 +321,9 @@ export class RtcServer implements SessionOwner {
   }
 
   async #publish(offer: RtcOffer): Promise<RtcAnswer> {
-    const admitted = await this.#admit(offer);
-    if (admitted.purpose === "check") return this.#openCheck(admitted, "recvonly");
+    const network = this.#runningNetwork();
+    const admitted = await this.#admit(offer, network);
+    if (admitted.purpose === "check") return this.#openCheck(admitted, network, "recvonly");
     const { id, peer } = admitted;
     // Before the hub is asked: an offer that cannot be answered must not push another publisher out.
     const negotiated = answerPublish(admitted.offer, publishCodecs(offer.videoCodec, offer.audioCodec), admitted.answer);
@@ -360,7 +351,7 @@ export class RtcServer implements SessionOwner {
       this.#checkStillFree(admitted.answer.ice);
       const { audio, video } = negotiated;
       publisher = new Publisher({ audio, video, publication, cname: this.#cname, random: random32 });
-      session = this.#open(admitted, negotiated, publisher, { role: "publisher", publication });
+      session = this.#open(admitted, network, negotiated, publisher, { role: "publisher", publication });
       return { id, sdp: negotiated.answer };
     } catch (error) {
       publication.end(error instanceof Error ? error.message : String(error));
@@ -369,11 +360,11 @@ export class RtcServer implements SessionOwner {
   }
 
   /** A session that the stream never hears of: whoever made it can prove that checks reach the media sockets, and no more. */
-  #openCheck(admitted: Admitted, direction: "sendonly" | "recvonly"): RtcAnswer {
+  #openCheck(admitted: Admitted, network: RtcNetwork, direction: "sendonly" | "recvonly"): RtcAnswer {
     const checks = [...this.#attachments.values()].filter(({ role }) => role === "check").length;
     if (checks >= MAX_CHECKS) throw new Refusal("overloaded", `${checks} connectivity checks are under way`);
     const negotiated = answerCheck(admitted.offer, direction, admitted.answer);
-    this.#open(admitted, negotiated, NO_MEDIA, { role: "check" });
+    this.#open(admitted, network, negotiated, NO_MEDIA, { role: "check" });
     return { id: admitted.id, sdp: negotiated.answer };
   }
 
@@ -466,56 +457,19 @@ export class RtcServer implements SessionOwner {
     return answer;
   }
 
-  async #admit(offer: RtcOffer): Promise<Admitted> {
-    const trace = new SessionTrace(this.#clock.now());
+  /** @throws Refusal `unavailable` */
+  #runningNetwork(): RtcNetwork {
     const network = this.#network;
     if (network === undefined || this.#isClosed) throw new Refusal("unavailable", "WebRTC is not running");
+    return network;
+  }
+
+  async #admit(offer: RtcOffer, network: RtcNetwork): Promise<Admitted> {
     checkVhost(this.#config, offer.name);
     checkToken(this.#config, offer);
     const limit = this.#options.maxSessions ?? 5_000;
     if (this.#table.size + this.#pending >= limit) throw new Refusal("overloaded", `all ${limit} WebRTC sessions are taken`);
-    const parsed = parseOffer(offer.sdp);
-    trace.note("offer", this.#clock.now());
-    const isCheck = offer.iceUsernameFragment !== undefined && offer.icePassword !== undefined;
-    if (isCheck) this.#endEarlierCheck(offer.iceUsernameFragment, offer.icePassword);
-    const ice = chooseCredentials(offer, (fragment) => this.#table.hasFragment(fragment));
-    const gathered = await candidatesFor(offer, this.#config, this.#options.machine, network.port);
-    const candidates = withTransports(gathered, this.#transports(network));
-    const { rtc } = vhostFor(this.#config, offer.name.vhost);
-    const id = randomBytes(18).toString("base64url");
-    const { address, parameters, pageUrl } = offer;
-    const used = new Set<number>();
-    return {
-      id,
-      name: offer.name,
-      bearer: rtc.token === "" ? undefined : offer.bearer,
-      peer: { id, protocol: "rtc", address, parameters, ...(pageUrl !== undefined && { pageUrl }) },
-      offer: parsed,
-      network,
-      answer: {
-        ice,
-        fingerprint: this.#dtls.fingerprint,
-        dtlsRole: rtc.dtlsRole,
-        candidates,
-        sessionId: String(randomInt(2 ** 47)),
-        cname: this.#cname,
-        streamId: STREAM_ID,
-        nack: rtc.nack,
-        twcc: rtc.twcc,
-        newSsrc: () => newSsrc(used),
-      },
-      purpose: isCheck && isBareOffer(parsed) ? "check" : "media",
-      echoesUsername: isCheck,
-      stunTimeout: rtc.stunTimeout,
-      trace,
-    };
-  }
-
-  /** Checks are repeated with the same words from a shell: the earlier one must not stand in the way for its half minute. */
-  #endEarlierCheck(usernameFragment: string, password: string): void {
-    const earlier = this.#table.ofFragment(usernameFragment);
-    if (earlier === undefined || earlier.state === "connected" || earlier.ice.local.password !== password) return;
-    earlier.close(this.#clock.now(), "the same credentials were asked for again");
+    return await this.#admission.admit(offer, this.#config, this.#transports(network));
   }
 
   #transports({ port }: RtcNetwork): Transports {
@@ -540,8 +494,8 @@ export class RtcServer implements SessionOwner {
     if (this.#table.hasFragment(ice.usernameFragment)) throw new Refusal("bad-request", "this ice-ufrag is in use");
   }
 
-  #open(admitted: Admitted, negotiated: Negotiated, media: MediaSide, role: Role): RtcSession {
-    const { id, name, peer, answer, network, echoesUsername, stunTimeout, trace } = admitted;
+  #open(admitted: Admitted, network: RtcNetwork, negotiated: Negotiated, media: MediaSide, role: Role): RtcSession {
+    const { id, name, peer, answer, echoesUsername, stunTimeout, trace } = admitted;
     const now = this.#clock.now();
     trace.note("codecs", now);
     trace.note("candidates", now);
@@ -616,16 +570,6 @@ function random32(): number {
   return randomInt(2 ** 32);
 }
 
-function newSsrc(used: Set<number>): number {
-  for (;;) {
-    const ssrc = random32();
-    if (ssrc === 0 || used.has(ssrc)) continue;
-    used.add(ssrc);
-    return ssrc;
-  }
-}
-
-const STREAM_ID = "sluice";
 const ACTIONS = { viewer: "play", publisher: "publish", check: "check" } as const;
 const IN_VAIN = 3; // s; who leaves sooner has changed his mind
 const MAX_CHECKS = 100; // each lives for half a minute at most
